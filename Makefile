@@ -1,0 +1,49 @@
+# `make help` lists the targets. All of them may be stopped at any time and started again.
+
+# A Python 3.11 to make .venv with; found before .venv comes first on PATH.
+PYTHON := $(or $(PYTHON),$(shell command -v python3.11),python3)
+
+# Snakemake starts the scripts of rules with the `python` of PATH.
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+
+CORES ?= all
+GPUS ?= 1
+ARGS ?=
+
+TESTS := $(wildcard tests/unit tests/workflow tests/integration)
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test bench clean
+
+help:
+	@echo "make demo     set up, then run the workflow on the synthetic cohort: results/report/index.html"
+	@echo "make test     set up, then run all checks and tests, the quick ones first"
+	@echo "make setup    only make .venv with the pinned packages (requirements/pins.txt)"
+	@echo "make bench    run the benchmarks and write benchmarks/RESULTS.md (QUICK=1: a minute each)"
+	@echo "make clean    delete results/; asks for a word first"
+	@echo
+	@echo "make demo takes CORES=4, GPUS=0 and ARGS='other options of snakemake'."
+	@echo "PYTHON=/path/to/python3.11 chooses the Python that .venv is made with."
+
+setup:
+	@"$(PYTHON)" tools/bootstrap.py
+
+demo: setup
+	snakemake --cores $(CORES) --resources gpu=$(GPUS) $(ARGS)
+
+test: setup
+	ruff check .
+	ruff format --check .
+	snakefmt --check Snakefile workflow/rules
+	snakemake --lint
+	python -m pytest -p tools.test_groups $(TESTS) $(ARGS)
+
+bench: setup
+	python tools/bench.py $(if $(QUICK),--quick)
+
+clean:
+ifeq ($(CONFIRM),results)
+	rm -rf results
+else
+	@echo "This deletes results/ with its trained models. If that is meant: make clean CONFIRM=results"
+endif

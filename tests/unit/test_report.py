@@ -1,0 +1,329 @@
+"""The report page from a small made-up results folder, and its figures."""
+
+import base64
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import cv2
+import numpy as np
+import pandas as pd
+import pytest
+from lumbarflow.errors import InputError
+from lumbarflow.evaluate.tables import Reference, score_model, summarise
+from lumbarflow.files import write_json, write_png, write_table, write_text
+from lumbarflow.prepare.masks import bit_mask, rasterise
+from lumbarflow.report.figures import class_colours, learning_curves, overlay, shrink
+from lumbarflow.report.page import build_page, build_report
+from lumbarflow.rle import encode
+
+CLASSES = ["lumbar_vertebra", "sacral_vertebra", "cage", "screw", "instrumentation"]
+NAMES = {
+    "yolact": "YOLACT",
+    "deeplabv3": "DeepLabV3",
+    "pspnet": "PSPNet",
+    "mask_rcnn": "Mask R-CNN",
+    "unet": "U-Net",
+}
+IN_ORDER = ["U-Net", "Mask R-CNN", "PSPNet", "DeepLabV3", "YOLACT"]
+ROWS, COLUMNS = 300, 200
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+def rectangle(x, y, width, height):
+    return [[x, y], [x + width, y], [x + width, y + height], [x, y + height]]
+
+
+def spine(shift):
+    structures = [
+        ("lumbar_vertebra", f"L{n + 1}", rectangle(60 + shift + 5 * n, 20 + 45 * n, 70, 34))
+        for n in range(5)
+    ]
+    structures.append(("sacral_vertebra", "S1", rectangle(90 + shift, 246, 62, 32)))
+    structures.append(("cage", None, rectangle(78 + shift, 190, 40, 9)))
+    return [
+        {"structure_id": f"s{n}", "class_name": name, "level": level, "polygon": polygon}
+        for n, (name, level, polygon) in enumerate(structures)
+    ]
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Six films of four patients, scored for five models; three of the films are test films."""
+    folder = tmp_path_factory.mktemp("results")
+    rng = np.random.default_rng(0)
+    ids = [f"film{n}" for n in range(6)]
+    patients = ["p0", "p0", "p1", "p2", "p3", "p3"]
+    manifest = pd.DataFrame(
+        {
+            "image_id": [*ids, "film6"],
+            "patient_id": [*patients, "p4"],
+            "study_id": [f"study{n}" for n in range(7)],
+            "status": ["accepted"] * 6 + ["rejected"],
+            "reason": [None] * 6 + ["the view is AP, not lateral"],
+        }
+    )
+    write_table(folder / "images/manifest.parquet", manifest)
+    splits = pd.DataFrame(
+        {
+            "image_id": ids,
+            "patient_id": patients,
+            "subset": ["train", "train", "val", "test", "test", "test"],
+        }
+    )
+    write_table(folder / "splits.parquet", splits)
+    write_table(
+        folder / "annotations/qc.parquet",
+        pd.DataFrame(
+            {
+                "image_id": ["film0", "film1", "film2"],
+                "structure_id": ["film0-001", None, "film2-004"],
+                "check": ["outside", "no annotation", "outside"],
+                "severity": ["warning", "info", "warning"],
+                "message": ["A point is <outside> the image.", "", "A point is outside."],
+            }
+        ),
+    )
+    references = []
+    for number, image_id in enumerate(ids):
+        structures = spine(4 * number)
+        film = rng.normal(70, 10, (ROWS, COLUMNS))
+        for structure in structures:
+            film[rasterise(structure["polygon"], ROWS, COLUMNS)] += 80
+        write_png(folder / f"images/png/{image_id}.png", film.clip(0, 255).astype(np.uint8))
+        record = {"image_id": image_id, "rows": ROWS, "columns": COLUMNS, "structures": structures}
+        write_json(folder / f"annotations/records/{image_id}.json", record)
+        bits = bit_mask(structures, CLASSES, ROWS, COLUMNS)
+        if number >= 3:
+            references.append(Reference(image_id, bits, structures))
+
+    scores = []
+    for offset, model in enumerate(NAMES):
+        predictions = pd.DataFrame(
+            [
+                {
+                    "image_id": reference.image_id,
+                    "instance_id": f"{reference.image_id}-{n}",
+                    "class_name": structure["class_name"],
+                    "level": None,
+                    "rle_counts": encode(
+                        np.roll(
+                            rasterise(structure["polygon"], ROWS, COLUMNS), offset + image, (0, 1)
+                        )
+                    ),
+                    "rle_height": ROWS,
+                    "rle_width": COLUMNS,
+                }
+                for image, reference in enumerate(references)
+                for n, structure in enumerate(reference.structures)
+            ]
+        )
+        write_table(folder / f"predictions/{model}.parquet", predictions)
+        scores.append(score_model(model, predictions, references, CLASSES, CLASSES[:2]))
+        history = [
+            {
+                "epoch": epoch,
+                "split": split,
+                "loss": None if split == "val" and epoch == 1 else 1 / epoch + 0.05 * offset,
+                "metrics": {"dice": 1 - 0.6 / epoch} if split == "val" else {},
+                "seconds": 2.0,
+                "images_per_second": 3.0,
+            }
+            for epoch in range(1, 9)
+            for split in ("train", "val")
+        ]
+        write_text(
+            folder / f"models/{model}/history.jsonl", "\n".join(map(json.dumps, history)) + "\n"
+        )
+        write_json(
+            folder / f"models/{model}/run.json",
+            {
+                **{"model": model, "parameters": 1_234_567, "best_epoch": 8, "epochs": 8},
+                **{"seconds": 3720.0, "device": "cpu", "seed": 7},
+                "versions": {"torch": "2.8.0", "numpy": "2.4.0"},
+            },
+        )
+    per_image, per_class, _ = (pd.concat(tables) for tables in zip(*scores, strict=True))
+    write_table(folder / "metrics/per_image.parquet", per_image)
+    write_table(folder / "metrics/per_class.parquet", per_class)
+    write_table(
+        folder / "metrics/summary.parquet",
+        summarise(per_image.merge(splits[["image_id", "patient_id"]]), seed=0),
+    )
+    return folder
+
+
+def build(results, out, models=tuple(NAMES), films_shown=2):
+    build_report(results, models, NAMES, CLASSES, films_shown, {"seed": 7, "a": "<b>"}, out)
+    return out.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def html(results, tmp_path_factory):
+    return build(results, tmp_path_factory.mktemp("report") / "index.html")
+
+
+class Page(HTMLParser):
+    """Collects the elements of a page and checks that every element is closed in its turn."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.elements, self.text = [], [], {}
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, attributes):
+        self.elements.append((tag, dict(attributes)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and data.strip():
+            self.text.setdefault(self.open[-1], []).append(data.strip())
+
+    def all(self, tag):
+        return [attributes for name, attributes in self.elements if name == tag]
+
+
+def test_page_is_well_formed_and_self_contained(html):
+    page = Page(html)
+    for tag, attributes in page.elements:
+        assert tag not in {"link", "iframe", "object", "base"}
+        for name in ("src", "href", "action", "data", "poster", "srcset"):
+            assert attributes.get(name, "#").startswith(("#", "data:")), (tag, name)
+    assert not [script for script in page.all("script") if "src" in script]
+    assert "@import" not in html
+    assert "url(" not in html
+    ids = {attributes["id"] for _, attributes in page.elements if "id" in attributes}
+    assert {link["href"][1:] for link in page.all("a")} <= ids
+
+
+def test_five_models_in_the_papers_order_beside_its_figures(html):
+    headers = Page(html).text["th"]
+    first = headers.index("Metric") + 1
+    assert headers[first : first + 5] == IN_ORDER
+    assert headers.count("This run") == headers.count("Paper") == 5
+    table = html[html.index("<tbody>") : html.index("</tbody>")]
+    paper = re.findall(r'<td class="paper[^"]*">([\d.]+)<', table)
+    assert paper[5:10] == ["88.64", "86.78", "86.50", "88.14", "91.64"]
+    assert len(re.findall(r'class="paper best"', table)) == 4
+
+
+def test_scores_are_those_of_the_tables(html, results):
+    summary = pd.read_parquet(results / "metrics/summary.parquet").set_index(["model", "metric"])
+    row = summary.loc[("deeplabv3", "mean_iou")]
+    mean, low, high = (f"{100 * row[name]:.2f}" for name in ("mean", "ci_low", "ci_high"))
+    assert f"{mean}<small>{low}–{high}</small>" in html
+    assert html.count('class="run best"') == 4
+
+
+def test_pictures_have_alternative_texts_and_decode(html):
+    images = [image for image in Page(html).all("img") if "src" in image]
+    films = [image for image in images if image["src"].startswith("data:image/jpeg;base64,")]
+    # Film, reference and five models for each of two films; the curves beside them.
+    assert len(films) == 14
+    assert len(images) == 15
+    assert all(image["alt"] for image in images)
+    data = base64.b64decode(films[1]["src"].split(",")[1])
+    assert cv2.imdecode(np.frombuffer(data, np.uint8), -1).shape == (ROWS, COLUMNS, 3)
+
+
+def test_text_from_outside_is_escaped(html):
+    assert "A point is &lt;outside&gt; the image." in html
+    assert "&lt;b&gt;" in html
+    assert "the view is AP, not lateral" in html
+
+
+def test_films_run_from_best_to_worst(html):
+    page = Page(html)
+    assert [text for text in page.text["h3"] if text.startswith("film")] == ["film3", "film5"]
+    assert "rank 3 of 3 by mean Dice" in page.text["small"]
+
+
+def test_same_input_same_page(html, results, tmp_path):
+    assert build(results, tmp_path / "again.html") == html
+
+
+def test_no_films_one_model(results, tmp_path):
+    html = build(results, tmp_path / "index.html", ["unet"], films_shown=0)
+    page = Page(html)
+    assert page.text["th"].count("This run") == 1
+    assert "No test film was chosen to be shown." in page.text["p"]
+
+
+def test_missing_and_broken_files_are_one_sentence(results, tmp_path):
+    with pytest.raises(InputError, match=r"models/other/run.json is missing"):
+        build(results, tmp_path / "index.html", ["unet", "other"])
+    history = results / "models/unet/history.jsonl"
+    whole = history.read_text()
+    try:
+        history.write_text(whole[:-20])
+        with pytest.raises(InputError, match=r"history.jsonl has a line that is not JSON"):
+            build(results, tmp_path / "index.html")
+    finally:
+        history.write_text(whole)
+    assert not (tmp_path / "index.html").exists()
+
+
+def test_empty_sections_say_so(results, tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(
+        "lumbarflow.report.page.build_page", lambda page: seen.append(page) or build_page(page)
+    )
+    build(results, tmp_path / "index.html")
+    text = Page(build_page(replace(seen[0], rejected=[], findings=[], finding_list=[]))).text["p"]
+    assert "No film was rejected." in text
+    assert "The checks of the annotations found nothing." in text
+
+
+def test_overlay_fills_outlines_and_leaves_the_rest():
+    film = np.full((40, 30), 100, np.uint8)
+    mask = np.zeros_like(film, bool)
+    mask[10:30, 8:22] = True
+    colours = class_colours(CLASSES)
+    image = overlay(film, [("cage", mask)], colours)
+    assert image.shape == (40, 30, 3)
+    assert image.dtype == np.uint8
+    bgr = np.array(colours["cage"][::-1])
+    assert np.array_equal(image[20, 15], np.rint(0.65 * 100 + 0.35 * bgr))
+    assert np.array_equal(image[10, 15], bgr)
+    assert (image[:5] == 100).all()
+    assert np.array_equal(film, np.full((40, 30), 100))
+
+
+def test_touching_instances_keep_their_outlines():
+    film = np.zeros((20, 40), np.uint8)
+    left, right = np.zeros((2, 20, 40), bool)
+    left[5:15, 5:20] = right[5:15, 20:35] = True
+    colours = class_colours(CLASSES)
+    apart = overlay(film, [("cage", left), ("cage", right)], colours)
+    fused = overlay(film, [("cage", left | right)], colours)
+    assert apart[10, 20].sum() > fused[10, 20].sum()
+
+
+def test_colours_differ_for_every_class_a_mask_can_hold():
+    assert len(set(class_colours([f"class{n}" for n in range(8)]).values())) == 8
+
+
+def test_shrink_keeps_kind_and_proportions():
+    film = np.arange(200 * 100, dtype=np.uint32).reshape(200, 100).astype(np.uint8)
+    assert shrink(film, 50).shape == (100, 50)
+    assert shrink(film, 100) is film
+    mask = np.zeros((200, 100), bool)
+    mask[:100] = True
+    assert np.array_equal(shrink(mask, 50), mask[::2, ::2])
+
+
+def test_learning_curves_stand_missing_values():
+    history = pd.DataFrame(
+        {"epoch": [1, 1], "split": ["train", "val"], "loss": [0.5, np.nan], "dice": [np.nan] * 2}
+    )
+    address = learning_curves({"U-Net": history})
+    kind, data = address.split(",")
+    assert kind == "data:image/svg+xml;base64"
+    assert base64.b64decode(data).startswith(b"<?xml")

@@ -1,0 +1,34 @@
+"""Evaluate: the paper's four metrics and more, on the test films alone."""
+
+
+rule evaluate:
+    """Score every network on the test films."""
+    input:
+        predictions=expand("<results>/predictions/{model}.parquet", model=config["models"]),
+        splits="<results>/splits.parquet",
+        masks="<results>/prepared/masks",
+        records="<results>/annotations/records",
+    output:
+        per_image="<results>/metrics/per_image.parquet",
+        per_class="<results>/metrics/per_class.parquet",
+        instances="<results>/metrics/instances.parquet",
+        summary="<results>/metrics/summary.parquet",
+        table1=report(
+            "<results>/metrics/table1.csv",
+            caption="../report/table1.rst",
+            category="Comparison",
+        ),
+    log:
+        "<logs>/evaluate.log",
+    benchmark:
+        "<benchmarks>/evaluate.tsv"
+    params:
+        models=config["models"],
+        titles={name: config["networks"][name]["title"] or name for name in config["models"]},
+        classes=config["classes"],
+        evaluation=config["evaluation"],
+        code=code("evaluate.py"),
+    conda:
+        "../../envs/prepare.yaml"
+    script:
+        "../scripts/evaluate.py"

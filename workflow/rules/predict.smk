@@ -1,0 +1,26 @@
+"""Predict: the instances of every network in one common table."""
+
+
+rule predict:
+    """Predict the test films with a trained network."""
+    input:
+        weights="<results>/models/{model}/model.pth",
+        splits="<results>/splits.parquet",
+    output:
+        predictions="<results>/predictions/{model}.parquet",
+    log:
+        "<logs>/predict/{model}.log",
+    benchmark:
+        "<benchmarks>/predict/{model}.tsv"
+    params:
+        thresholds=config["predict"],
+        code=lambda wildcards: code("predict.py", f"networks/{wildcards.model}.py"),
+    threads: 8
+    resources:
+        gpu=gpu_request,
+        mem_mb=12000,
+        runtime=240,
+    conda:
+        "../../envs/train.yaml"
+    script:
+        "../scripts/predict.py"

@@ -1,0 +1,43 @@
+"""Report: one HTML page that opens from disk, and the resolved configuration beside it."""
+
+
+rule resolved_config:
+    """Write the complete configuration with the results."""
+    output:
+        "<results>/config.yaml",
+    log:
+        "<logs>/resolved_config.log",
+    params:
+        config=config,
+    localrule: True
+    script:
+        "../scripts/resolved_config.py"
+
+
+rule report:
+    """Put tables, curves and films onto one page."""
+    input:
+        table1="<results>/metrics/table1.csv",
+        summary="<results>/metrics/summary.parquet",
+        config="<results>/config.yaml",
+        qc="<results>/annotations/qc.parquet",
+        records=expand("<results>/models/{model}/run.json", model=config["models"]),
+    output:
+        page=report(
+            "<results>/report/index.html",
+            caption="../report/index.rst",
+            category="Comparison",
+        ),
+    log:
+        "<logs>/report.log",
+    params:
+        results=subpath(output.page, ancestor=2),
+        models=config["models"],
+        titles={name: config["networks"][name]["title"] or name for name in config["models"]},
+        classes=config["classes"],
+        films=config["report"]["films"],
+        code=code("report.py"),
+    conda:
+        "../../envs/report.yaml"
+    script:
+        "../scripts/report.py"

@@ -1,0 +1,22 @@
+from pathlib import Path
+
+import pandas as pd
+
+from lumbarflow.evaluate.tables import score_all
+from lumbarflow.files import write_table, write_text
+from lumbarflow.jobs import job
+
+with job(snakemake) as log:
+    tables = score_all(
+        dict(zip(snakemake.params.models, snakemake.input.predictions, strict=True)),
+        pd.read_parquet(snakemake.input.splits),
+        Path(snakemake.input.masks),
+        Path(snakemake.input.records),
+        snakemake.params.classes,
+        snakemake.params.evaluation,
+        snakemake.params.titles,
+        log,
+    )
+    write_text(snakemake.output.table1, tables.pop("table1").to_csv(index=False, float_format="%.2f"))
+    for name, table in tables.items():
+        write_table(snakemake.output[name], table)

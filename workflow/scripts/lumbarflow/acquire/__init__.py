@@ -1,0 +1,1 @@
+"""Acquire: films from an archive or a folder, de-identified before anything is written."""

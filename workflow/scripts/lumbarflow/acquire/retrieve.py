@@ -1,0 +1,182 @@
+"""Films of a cohort from a DICOM archive, study by study, restartable."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+from pydicom.dataset import Dataset
+from pynetdicom import evt
+
+from ..errors import InputError
+from ..files import read_json, write_json
+from .dimse import Archive, association, find, get, identifier
+from .films import take_dicom, write_manifest
+from .pseudonyms import Pseudonyms
+
+_SUCCESS, _OUT_OF_RESOURCES, _CANNOT_PROCESS = 0x0000, 0xA700, 0xC000
+
+
+def retrieve(
+    archive: Archive,
+    pseudonyms: Pseudonyms,
+    images: Path,
+    manifest: Path,
+    modalities: list[str],
+    study_dates: str,
+    views: list[str],
+    log: logging.Logger,
+) -> None:
+    """Fetch every study of the query that is not here yet, and write the manifest.
+
+    Names, numbers and dates stay in the memory of this process; a study counts as here once
+    `images/studies/{study_id}.json`, written after its last film, exists.
+
+    Args:
+        archive: whom to ask.
+        pseudonyms: the keyed mapping.
+        images: folder for `dicom/`, `png/` and `studies/`.
+        manifest: the manifest to write.
+        modalities: DX, CR or both.
+        study_dates: DICOM date or range, or empty.
+        views: values of View Position that count as lateral.
+        log: where progress is told.
+
+    Raises:
+        InputError: the archive cannot be used, the query is empty, no film is accepted, or the disk
+            is full; films and studies that are here stay.
+    """
+    with association(archive) as assoc:
+        query = identifier(
+            "STUDY", StudyInstanceUID="", PatientID="", StudyDate=study_dates, ModalitiesInStudy=""
+        )
+        studies = find(assoc, archive, query)
+    log.info("%s: %d studies match", archive, len(studies))
+    if not studies:
+        raise InputError(
+            f"The archive {archive} has no study for this query: widen archive.study_dates and "
+            "archive.modalities, or check that this archive holds the films."
+        )
+    days = _study_days(studies)
+    rows: list[dict[str, Any]] = []
+    started, fetched = time.monotonic(), 0
+    for number, study in enumerate(studies, start=1):
+        uid = str(study.StudyInstanceUID)
+        record = images / "studies" / f"{pseudonyms.study(uid)}.json"
+        study_rows = _known_rows(record, images, views)
+        if study_rows is None:
+
+            def take(dataset: Dataset, day: int | None = days[uid]) -> dict[str, Any]:
+                return take_dicom(dataset, pseudonyms, images, views, day)
+
+            study_rows = _fetch_study(archive, uid, modalities, take)
+            write_json(record, {"views": views, "rows": study_rows})
+            fetched += 1
+            left = (time.monotonic() - started) / fetched * (len(studies) - number)
+            if fetched % 10 == 0 or number == len(studies):
+                log.info("study %d of %d, about %.0f s left", number, len(studies), left)
+        rows += study_rows
+    table = write_manifest(manifest, rows)
+    accepted = int((table["status"] == "accepted").sum())
+    log.info(
+        "%d films accepted, %d rejected; %d studies fetched now, %d were here",
+        accepted,
+        len(table) - accepted,
+        fetched,
+        len(studies) - fetched,
+    )
+
+
+def _study_days(studies: list[Dataset]) -> dict[str, int | None]:
+    """Days since the patient's first study of this query, by Study Instance UID."""
+    first: dict[str, date] = {}
+    dates: dict[str, date | None] = {}
+    for study in studies:
+        day = _date(study.get("StudyDate"))
+        dates[str(study.StudyInstanceUID)] = day
+        patient = str(study.get("PatientID", ""))
+        if day is not None:
+            first[patient] = min(day, first.get(patient, day))
+    return {
+        str(study.StudyInstanceUID): (day - first[str(study.get("PatientID", ""))]).days
+        if (day := dates[str(study.StudyInstanceUID)]) is not None
+        else None
+        for study in studies
+    }
+
+
+def _date(value: Any) -> date | None:
+    try:
+        return datetime.strptime(str(value), "%Y%m%d").date()
+    except ValueError:
+        return None
+
+
+def _known_rows(record: Path, images: Path, views: list[str]) -> list[dict[str, Any]] | None:
+    """The manifest rows of a study that is whole on disk, otherwise None."""
+    if not record.exists():
+        return None
+    content = read_json(record)
+    accepted = [row["image_id"] for row in content["rows"] if row["status"] == "accepted"]
+    here = all(
+        (images / "png" / f"{name}.png").exists() and (images / "dicom" / f"{name}.dcm").exists()
+        for name in accepted
+    )
+    return content["rows"] if here and content["views"] == views else None
+
+
+def _fetch_study(
+    archive: Archive,
+    study_uid: str,
+    modalities: list[str],
+    take: Callable[[Dataset], dict[str, Any]],
+) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    failures: list[Exception] = []
+
+    def on_store(event: evt.Event) -> int:
+        try:
+            dataset = event.dataset
+            dataset.file_meta = event.file_meta
+            rows.append(take(dataset))
+        except Exception as error:  # pynetdicom would swallow it: it is raised again below
+            failures.append(error)
+            return _OUT_OF_RESOURCES if isinstance(error, (InputError, OSError)) else _CANNOT_PROCESS
+        return _SUCCESS
+
+    with association(archive, on_store) as assoc:
+        series_query = identifier(
+            "SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="", Modality=""
+        )
+        for series in find(assoc, archive, series_query):
+            if series.get("Modality") not in modalities:
+                continue
+            images_query = identifier(
+                "IMAGE",
+                StudyInstanceUID=study_uid,
+                SeriesInstanceUID=series.SeriesInstanceUID,
+                SOPInstanceUID="",
+            )
+            wanted = len(find(assoc, archive, images_query))
+            before = len(rows)
+            get(
+                assoc,
+                archive,
+                identifier(
+                    "SERIES",
+                    StudyInstanceUID=study_uid,
+                    SeriesInstanceUID=series.SeriesInstanceUID,
+                ),
+            )
+            if failures:
+                raise failures[0]
+            if len(rows) - before < wanted:
+                raise InputError(
+                    f"The archive {archive} sent {len(rows) - before} of {wanted} images of a "
+                    "series: run the same command again (what is already here stays)."
+                )
+    return rows

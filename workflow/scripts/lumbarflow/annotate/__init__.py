@@ -1,0 +1,6 @@
+"""From VIA files to one canonical record per film, with a table of quality findings.
+
+Coordinates everywhere are continuous image coordinates in pixels of the full-size film: x to the
+right, y down, the origin at the outer corner of the top-left pixel, so that the pixel in row r and
+column c covers [c, c + 1) x [r, r + 1). VIA and COCO use the same.
+"""

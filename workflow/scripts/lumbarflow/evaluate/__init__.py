@@ -1,0 +1,1 @@
+"""Scores predictions against the annotations of the test films: metrics, tables, intervals."""

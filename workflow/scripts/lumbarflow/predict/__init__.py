@@ -1,0 +1,1 @@
+"""Predict: instances of a trained network in the common table."""

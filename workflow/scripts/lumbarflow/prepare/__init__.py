@@ -1,0 +1,1 @@
+"""From records to what networks train on: patient-grouped splits, masks and COCO files."""

@@ -1,0 +1,203 @@
+"""Splits of the annotated films into training, validation and test subsets, by patient.
+
+The paper trains on 90% of its films, validates on the other 10% and tests on 100 further films;
+here no patient has films in two subsets.
+"""
+
+from __future__ import annotations
+
+import difflib
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from ..annotate.films import FilmIndex, name_some
+from ..errors import InputError
+
+SUBSETS = ("train", "val", "test")
+
+
+def make_splits(
+    images: pd.DataFrame,
+    test: int | float,
+    validation: float,
+    seed: int,
+    split_file: str | Path | None = None,
+) -> pd.DataFrame:
+    """Assign every annotated film to a subset.
+
+    Args:
+        images: image_id, patient_id and, where known, file_name. A boolean column `annotated` may
+            mark the films to split among others that a split file may name; without it all are.
+        test: films to test on, as a number (1 or more) or as a fraction (below 1) of the films.
+        validation: films to validate on, as a fraction of those not tested on.
+        seed: of the random choice of patients. The result does not depend on the order of rows.
+        split_file: a CSV file with the columns `subset` and one of `image_id`, `file_name` and
+            `image`; it is honoured as it is, and `test`, `validation` and `seed` are not used.
+
+    Returns:
+        image_id, patient_id, subset (`train`, `val` or `test`) of the annotated films, by image_id.
+        Sizes come as near to what was asked as whole patients allow (of two as near, the larger),
+        with at least one patient in every subset.
+
+    Raises:
+        InputError: a size is impossible, there are fewer than three patients, or the split file is
+            unreadable, incomplete, contradictory or leaves a subset empty.
+    """
+    if split_file is not None:
+        return _from_file(images, Path(split_file))
+    films = _annotated(images)
+    sizes = films.groupby("patient_id").size().sort_index()
+    _check_sizes(test, validation, len(films), len(sizes))
+    rng = np.random.default_rng(seed)
+    order = [sizes.index[k] for k in rng.permutation(len(sizes))]
+    target = test if test >= 1 else test * len(films)
+    tested = _nearest_patients(order, sizes, target, left=2)
+    order = [patient for patient in order if patient not in tested]
+    target = validation * int(sizes[order].sum())
+    validated = _nearest_patients(order, sizes, target, left=1)
+    films["subset"] = [
+        "test" if patient in tested else "val" if patient in validated else "train"
+        for patient in films["patient_id"]
+    ]
+    return films
+
+
+def _annotated(images: pd.DataFrame) -> pd.DataFrame:
+    films = images[images["annotated"].astype(bool)] if "annotated" in images else images
+    films = films[["image_id", "patient_id"]].sort_values("image_id", ignore_index=True)
+    if films["image_id"].duplicated().any() or films["patient_id"].isna().any():
+        raise ValueError("every film needs an image_id of its own and a patient_id")
+    return films
+
+
+def _check_sizes(test: int | float, validation: float, n_films: int, n_patients: int) -> None:
+    if n_patients < len(SUBSETS):
+        patients = "1 patient" if n_patients == 1 else f"{n_patients} patients"
+        raise InputError(
+            f"The subset {SUBSETS[n_patients]} would be empty, for the annotated films come from "
+            f"{patients} only and a patient belongs to one subset: annotate films of three "
+            "patients or more."
+        )
+    if not 0 < test < n_films:
+        raise InputError(
+            f"`splits.test` asks for {test} of {n_films} annotated films: set it between 1 and "
+            f"{n_films - 1}, or to a fraction such as 0.12, or annotate more films."
+        )
+    if not 0 < validation < 1:
+        raise InputError(
+            f"`splits.validation` is {validation}: set it to a fraction between 0 and 1."
+        )
+
+
+def _nearest_patients(order: Sequence[str], sizes: pd.Series, target: float, left: int) -> set[str]:
+    """Patients whose films number as near to `target` as can be: one at least, `left` spared.
+
+    `order` (shuffled) decides among equally good choices: the first patients come first.
+    """
+    chosen = _subset_sum(order, sizes, target)
+    if len(order) - len(chosen) < left:
+        # Only a target near all films comes here: spare the patients with the fewest films.
+        spared = set(sorted(order, key=lambda patient: sizes[patient])[:left])
+        chosen = _subset_sum([p for p in order if p not in spared], sizes, target)
+    return chosen
+
+
+def _subset_sum(order: Sequence[str], sizes: pd.Series, target: float) -> set[str]:
+    # reachable[k] has bit s set if some of the first k patients have s films together.
+    reachable = [1]
+    for patient in order:
+        reachable.append(reachable[-1] | reachable[-1] << int(sizes[patient]))
+    totals = [s for s in range(1, reachable[-1].bit_length()) if reachable[-1] >> s & 1]
+    total = min(totals, key=lambda s: (abs(s - target), -s))
+    chosen = set()
+    for k in range(len(order), 0, -1):
+        if not reachable[k - 1] >> total & 1:
+            chosen.add(order[k - 1])
+            total -= int(sizes[order[k - 1]])
+    return chosen
+
+
+def _from_file(images: pd.DataFrame, path: Path) -> pd.DataFrame:
+    listed = _read_split_file(path)
+    index = FilmIndex(images)
+    found = [index.find(name) for name in listed["image"]]
+    unknown = [name for name, ids in zip(listed["image"], found, strict=True) if not ids]
+    if unknown:
+        films = "1 film that is" if len(unknown) == 1 else f"{len(unknown)} films that are"
+        raise InputError(
+            f"{path} lists {films} not among the images ({name_some(unknown)}): remove or correct "
+            "the entries."
+        )
+    for name, ids in zip(listed["image"], found, strict=True):
+        if len(ids) > 1:
+            raise InputError(
+                f"{path} lists {name}, which may be any of {len(ids)} images ({name_some(ids)}): "
+                "use the column `image_id`."
+            )
+    listed["image_id"] = [ids[0] for ids in found]
+    twice = sorted(set(listed.loc[listed["image_id"].duplicated(), "image_id"]))
+    if twice:
+        raise InputError(
+            f"{path} lists {len(twice)} film{'' if len(twice) == 1 else 's'} more than once "
+            f"({name_some(twice)}): keep one line for each film."
+        )
+    splits = _annotated(images)
+    splits["subset"] = splits["image_id"].map(listed.set_index("image_id")["subset"])
+    missing = splits.loc[splits["subset"].isna(), "image_id"].tolist()
+    if missing:
+        films = "1 annotated film" if len(missing) == 1 else f"{len(missing)} annotated films"
+        raise InputError(
+            f"{path} does not list {films} ({name_some(missing)}): add a line for each."
+        )
+    per_patient = splits.groupby("patient_id")["subset"].transform("nunique")
+    divided = splits[per_patient > 1]
+    if len(divided):
+        first = divided[divided["patient_id"] == divided["patient_id"].iloc[0]]
+        films = [f"{i} in {s}" for i, s in zip(first["image_id"], first["subset"], strict=True)]
+        raise InputError(
+            f"{path} divides the films of a patient among subsets ({name_some(films)}): give all "
+            "films of a patient the same subset."
+        )
+    for subset in SUBSETS:
+        if subset not in set(splits["subset"]):
+            raise InputError(
+                f"{path} leaves the subset {subset} without an annotated film: assign some to it."
+            )
+    return splits
+
+
+def _read_split_file(path: Path) -> pd.DataFrame:
+    """The lines of a split file as columns image (as the user calls it) and subset."""
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        # Spreadsheets write semicolons or tabs in many countries.
+        separator = max(",;\t", key=text.partition("\n")[0].count)
+        table = pd.read_csv(io.StringIO(text), sep=separator, dtype=str)
+    except FileNotFoundError:
+        raise InputError(f"{path} is missing: correct `splits.file`.") from None
+    except (OSError, ValueError):  # of pandas and of the encoding too
+        table = pd.DataFrame()
+    table.columns = [str(column).strip().lower() for column in table.columns]
+    names = [column for column in ("image_id", "file_name", "image") if column in table]
+    if not names or "subset" not in table:
+        raise InputError(
+            f"{path} is not a CSV file with the columns `image_id` (or `file_name`) and `subset`: "
+            "give it this header line."
+        )
+    lines = pd.DataFrame({"image": table[names[0]], "subset": table["subset"]}).fillna("")
+    lines = lines.apply(lambda column: column.str.strip())
+    lines["subset"] = lines["subset"].str.lower()
+    for image, subset in lines.itertuples(index=False):
+        if not image:
+            raise InputError(f"{path} has a line without a film: complete or remove it.")
+        if subset not in SUBSETS:
+            near = difflib.get_close_matches(subset, SUBSETS, n=1, cutoff=0.3)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise InputError(
+                f"{path} gives {image} the unknown subset {subset!r}{hint}: use train, val or test."
+            )
+    return lines

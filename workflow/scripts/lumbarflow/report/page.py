@@ -1,0 +1,370 @@
+"""The HTML report: gathers what the earlier stages wrote and fills the page's template.
+
+The page is one file. Pictures are embedded, styles are inline, and nothing is fetched.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import pandas as pd
+
+from ..errors import InputError
+from ..evaluate.tables import TABLE1_ROWS, paper_order, table1
+from ..files import read_grey, read_json, write_text
+from ..prepare.masks import rasterise
+from ..rle import decode
+from .figures import class_colours, jpeg_uri, learning_curves, overlay, shrink
+
+#: Kónya et al. 2021, Table 1, in percent; the metrics in the order of `TABLE1_ROWS`.
+PAPER_TABLE1 = {
+    "unet": (98.17, 88.64, 92.65, 96.48),
+    "mask_rcnn": (96.58, 86.78, 90.25, 93.47),
+    "pspnet": (97.88, 86.50, 90.91, 95.93),
+    "deeplabv3": (98.00, 88.14, 92.25, 96.16),
+    "yolact": (97.84, 91.64, 94.43, 95.84),
+}
+#: Columns of an embedded film: sharp when enlarged, about 50 kB each.
+FILM_WIDTH = 480
+#: Findings listed in full; the counts above them are always complete.
+MAX_FINDINGS = 200
+SUBSETS = {"train": "Training", "val": "Validation", "test": "Test"}
+
+
+@dataclass(frozen=True)
+class Page:
+    """Everything that the template shows, ready to print.
+
+    Attributes:
+        models: display names, in the order of the columns.
+        facts: (value, label) of the headline figures.
+        subsets: (name, films, patients).
+        rejected: (reason, films), most frequent first.
+        table1: a row a metric: {"metric", "cells": [{"run", "low", "high", "best", "paper",
+            "paper_best"}]}, a cell a model, in percent as text; "paper" is None for a model that
+            the paper lacks.
+        n_test: films scored.
+        legend: (class name, CSS colour).
+        dice: a row a class: {"class_name", "colour", "films", "cells": [{"value", "best"}]}.
+        runs: a row a model: {"name", "parameters", "epochs", "best_epoch", "time", "device",
+            "seed"}.
+        curves: address of the drawing of the learning curves.
+        films: {"image_id", "note", "panels": [{"caption", "note", "alt", "image"}]}.
+        findings: (check, severity, count).
+        finding_list: (image_id, structure_id, check, severity, message), at most
+            :data:`MAX_FINDINGS`.
+        config: the resolved configuration as text.
+        versions: (package, version).
+    """
+
+    models: list[str]
+    facts: list[tuple[str, str]]
+    subsets: list[tuple[str, int, int]]
+    rejected: list[tuple[str, int]]
+    table1: list[dict[str, Any]]
+    n_test: int
+    legend: list[tuple[str, str]]
+    dice: list[dict[str, Any]]
+    runs: list[dict[str, Any]]
+    curves: str
+    films: list[dict[str, Any]]
+    findings: list[tuple[str, str, int]]
+    finding_list: list[tuple[str, str, str, str, str]]
+    config: str
+    versions: list[tuple[str, str]]
+
+
+def build_page(page: Page) -> str:
+    """Fill the template; everything from outside is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("index.html.j2").render(vars(page))
+
+
+def build_report(
+    results: Path,
+    models: Sequence[str],
+    model_names: Mapping[str, str],
+    classes: Sequence[str],
+    films_shown: int,
+    config: Mapping[str, Any],
+    out: Path,
+) -> None:
+    """Write the report of a finished run to `out`.
+
+    Args:
+        results: the results folder; read are the manifest, splits, findings, records, metrics,
+            predictions, the models' `history.jsonl` and `run.json`, and the films shown.
+        models: models to show; they come out in the order of the paper's Table 1.
+        model_names: display names; a model without one keeps its own.
+        classes: all classes in configuration order.
+        films_shown: number of test films to picture, evenly spaced from the best to the worst.
+        config: the resolved configuration.
+        out: the HTML file.
+
+    Raises:
+        InputError: a file is missing or broken, or a model has no scores.
+    """
+    models = paper_order(models)
+    names = {model: model_names.get(model, model) for model in models}
+    manifest = _read_table(results / "images/manifest.parquet")
+    splits = _read_table(results / "splits.parquet")
+    findings = _read_table(results / "annotations/qc.parquet")
+    per_image = _read_table(results / "metrics/per_image.parquet")
+    per_class = _read_table(results / "metrics/per_class.parquet")
+    summary = _read_table(results / "metrics/summary.parquet")
+    runs = {model: _read_json(results / f"models/{model}/run.json") for model in models}
+    histories = {
+        names[model]: _read_history(results / f"models/{model}/history.jsonl") for model in models
+    }
+    colours = class_colours(classes)
+    per_image = per_image[per_image["model"].isin(models)]
+    page = Page(
+        models=list(names.values()),
+        facts=_facts(manifest, splits),
+        subsets=_subsets(splits),
+        rejected=_counts(manifest.loc[manifest["status"] == "rejected", ["reason"]]),
+        table1=_table1(summary, names),
+        n_test=per_image["image_id"].nunique(),
+        legend=[(_words(name), _css(colour)) for name, colour in colours.items()],
+        dice=_dice_rows(per_class, models, colours),
+        runs=[_run_row(names[model], run) for model, run in runs.items()],
+        curves=learning_curves(histories),
+        films=_films(results, per_image, names, colours, films_shown),
+        findings=_counts(findings[["check", "severity"]]),
+        finding_list=[
+            tuple("" if pd.isna(value) else str(value) for value in row)
+            for row in findings[["image_id", "structure_id", "check", "severity", "message"]]
+            .head(MAX_FINDINGS)
+            .itertuples(index=False)
+        ],
+        config=json.dumps(config, indent=2, ensure_ascii=False, default=str),
+        versions=_versions(runs),
+    )
+    write_text(out, build_page(page))
+
+
+def _facts(manifest: pd.DataFrame, splits: pd.DataFrame) -> list[tuple[str, str]]:
+    accepted = manifest[manifest["status"] == "accepted"]
+    return [
+        (f"{len(manifest):,}", "films met"),
+        (f"{len(accepted):,}", "accepted"),
+        (f"{len(manifest) - len(accepted):,}", "rejected"),
+        (f"{accepted['patient_id'].nunique():,}", "patients with accepted films"),
+        (f"{accepted['study_id'].nunique():,}", "studies with accepted films"),
+        (f"{len(splits):,}", "films annotated"),
+    ]
+
+
+def _subsets(splits: pd.DataFrame) -> list[tuple[str, int, int]]:
+    rows = []
+    for subset, name in SUBSETS.items():
+        films = splits[splits["subset"] == subset]
+        rows.append((name, len(films), films["patient_id"].nunique()))
+    return rows
+
+
+def _counts(table: pd.DataFrame) -> list[tuple]:
+    """Each distinct row of `table` with its count, most frequent first."""
+    columns = list(table.columns)
+    counts = table.fillna("not stated").groupby(columns).size().reset_index(name="n")
+    counts = counts.sort_values(["n", *columns], ascending=[False, *[True] * len(columns)])
+    return list(counts.itertuples(index=False, name=None))
+
+
+def _table1(summary: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:
+    table = table1(summary, list(names), names).set_index("metric")
+    intervals = 100 * summary.set_index(["model", "metric"])[["ci_low", "ci_high"]]
+    rows = []
+    for index, (metric, title) in enumerate(TABLE1_ROWS.items()):
+        best = table.loc[title].max()
+        paper = {model: PAPER_TABLE1[model][index] for model in names if model in PAPER_TABLE1}
+        cells = []
+        for model, name in names.items():
+            low, high = intervals.loc[(model, metric)]
+            cells.append(
+                {
+                    "run": f"{table.loc[title, name]:.2f}",
+                    "best": table.loc[title, name] == best,
+                    "low": f"{low:.2f}",
+                    "high": f"{high:.2f}",
+                    "paper": f"{paper[model]:.2f}" if model in paper else None,
+                    "paper_best": model in paper and paper[model] == max(paper.values()),
+                }
+            )
+        rows.append({"metric": title, "cells": cells})
+    return rows
+
+
+def _dice_rows(
+    per_class: pd.DataFrame, models: Sequence[str], colours: Mapping[str, tuple]
+) -> list[dict[str, Any]]:
+    means = per_class.groupby(["class_name", "model"])["dice"].mean()
+    drawn = per_class[per_class["n_reference"] > 0].groupby("class_name")["image_id"].nunique()
+    rows = []
+    for name, colour in colours.items():
+        values = [means.get((name, model), np.nan) for model in models]
+        best = f"{100 * np.nanmax(values):.1f}" if not np.all(np.isnan(values)) else None
+        cells = [None if np.isnan(value) else f"{100 * value:.1f}" for value in values]
+        rows.append(
+            {
+                "class_name": _words(name),
+                "colour": _css(colour),
+                "films": int(drawn.get(name, 0)),
+                "cells": [{"value": cell, "best": cell and cell == best} for cell in cells],
+            }
+        )
+    return rows
+
+
+def _run_row(name: str, run: Mapping[str, Any]) -> dict[str, Any]:
+    minutes = round(run["seconds"] / 60)
+    return {
+        "name": name,
+        "parameters": f"{run['parameters'] / 1e6:.2f} M",
+        "epochs": run["epochs"],
+        "best_epoch": run["best_epoch"],
+        "time": f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min",
+        "device": run["device"],
+        "seed": run["seed"],
+    }
+
+
+def _versions(runs: Mapping[str, Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """Each package with its version; with all of them where models were trained with several."""
+    found: dict[str, set[str]] = {}
+    for run in runs.values():
+        for package, version in run["versions"].items():
+            found.setdefault(package, set()).add(str(version))
+    return [(package, ", ".join(sorted(found[package]))) for package in sorted(found)]
+
+
+def _films(
+    results: Path,
+    per_image: pd.DataFrame,
+    names: Mapping[str, str],
+    colours: Mapping[str, tuple],
+    films_shown: int,
+) -> list[dict[str, Any]]:
+    """Pictures of test films evenly spaced in rank of mean Dice, the best first."""
+    ranking = per_image.groupby("image_id")["dice"].mean().reset_index()
+    ranking = ranking.sort_values(["dice", "image_id"], ascending=[False, True])
+    count = min(films_shown, len(ranking))
+    ranks = np.unique(np.linspace(0, len(ranking) - 1, count).round().astype(int))
+    shown = ranking["image_id"].iloc[ranks].to_list()
+    dice = per_image.set_index(["model", "image_id"])["dice"]
+    predictions = {
+        model: _read_table(
+            results / f"predictions/{model}.parquet", filters=[("image_id", "in", shown)]
+        )
+        for model in names
+        if shown
+    }
+    films = []
+    for rank, image_id in zip(ranks, shown, strict=True):
+        film = read_grey(results / f"images/png/{image_id}.png")
+        small = shrink(film, FILM_WIDTH)
+        record = _read_json(results / f"annotations/records/{image_id}.json")
+        drawings = [
+            ("Film", "", []),
+            ("Reference", "", _reference_layers(record, film.shape)),
+        ]
+        for model, name in names.items():
+            rows = predictions[model][predictions[model]["image_id"] == image_id]
+            score = dice.get((model, image_id), np.nan)
+            note = "" if np.isnan(score) else f"Dice {100 * score:.1f}"
+            drawings.append((name, note, _prediction_layers(rows)))
+        panels = []
+        for caption, note, layers in drawings:
+            layers = [(kind, shrink(mask, FILM_WIDTH)) for kind, mask in layers if kind in colours]
+            picture = overlay(small, layers, colours) if layers else small
+            panels.append(
+                {
+                    "caption": caption,
+                    "note": note,
+                    "alt": f"{caption}: lateral lumbar radiograph {image_id}"
+                    + (f" with {len(layers)} outlined structures" if caption != "Film" else ""),
+                    "image": jpeg_uri(picture),
+                }
+            )
+        films.append(
+            {
+                "image_id": image_id,
+                "note": f"rank {rank + 1} of {len(ranking)} by mean Dice",
+                "panels": panels,
+            }
+        )
+    return films
+
+
+def _reference_layers(record: Mapping[str, Any], shape: tuple) -> list[tuple[str, np.ndarray]]:
+    return [
+        (structure["class_name"], rasterise(structure["polygon"], *shape))
+        for structure in record["structures"]
+    ]
+
+
+def _prediction_layers(rows: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
+    columns = rows[["class_name", "rle_counts", "rle_height", "rle_width"]]
+    return [
+        (name, decode(counts, int(height), int(width)))
+        for name, counts, height, width in columns.itertuples(index=False)
+    ]
+
+
+def _read_table(path: Path, **options: Any) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path, **options)
+    except FileNotFoundError:
+        raise _missing(path) from None
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return read_json(path)
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except json.JSONDecodeError:
+        raise InputError(f"{path} is not JSON: remove it and run the workflow again.") from None
+
+
+def _read_history(path: Path) -> pd.DataFrame:
+    """One row for each epoch and split, with epoch, split, loss and dice."""
+    try:
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"{path} has a line that is not JSON ({error.msg}): remove it and train again."
+        ) from None
+    rows = [
+        (line["epoch"], line["split"], line["loss"], line["metrics"].get("dice")) for line in lines
+    ]
+    history = pd.DataFrame(rows, columns=["epoch", "split", "loss", "dice"])
+    history = history.astype({"loss": float, "dice": float})
+    # A resumed training may write an epoch again; the later line is the one that counts.
+    return history.drop_duplicates(["epoch", "split"], keep="last").sort_values("epoch")
+
+
+def _missing(path: Path) -> InputError:
+    return InputError(f"{path} is missing: run the workflow again to make it.")
+
+
+def _words(class_name: str) -> str:
+    return class_name.replace("_", " ")
+
+
+def _css(colour: tuple[int, int, int]) -> str:
+    return "#{:02x}{:02x}{:02x}".format(*colour)

@@ -1,0 +1,1 @@
+"""Train: films in memory, augmentation, history, and the run of one network's training."""

@@ -1,0 +1,27 @@
+from pathlib import Path
+
+import pandas as pd
+
+from lumbarflow.acquire import pseudonyms
+from lumbarflow.annotate.simulated import draw
+from lumbarflow.annotate.via import write_via_project
+from lumbarflow.files import read_json
+from lumbarflow.jobs import job
+
+with job(snakemake) as log:
+    settings = snakemake.params.annotations
+    manifest = Path(snakemake.input.manifest)
+    images = draw(
+        read_json(snakemake.input.truth),
+        pd.read_parquet(manifest),
+        pseudonyms.load(snakemake.params.key_file),
+        manifest.parent / "png",
+    )
+    write_via_project(
+        snakemake.output.via,
+        images,
+        classes=snakemake.params.classes,
+        class_attribute=settings["class_attribute"],
+        level_attribute=settings["level_attribute"],
+    )
+    log.info("%d films annotated", len(images))
