@@ -33,8 +33,9 @@ import sysconfig
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 VERSION = "1"  # raise it when an existing .venv needs this script to run again
 ROOT = Path(__file__).resolve().parent.parent
@@ -258,7 +259,8 @@ def run(command: list, doing: str, environment: dict[str, str] | None = None) ->
     """
     say(f"{doing} ...")
     start = time.monotonic()
-    with LOG.open("ab") as log:
+    # pip leaves gigabytes of temporary files when it is killed: give it a folder that goes with us.
+    with LOG.open("ab") as log, TemporaryDirectory(prefix="lumbarflow-") as temporary:
         offset = log.seek(0, os.SEEK_END)
         log.write(f"\n$ {' '.join(map(str, command))}\n".encode())
         log.flush()
@@ -269,7 +271,7 @@ def run(command: list, doing: str, environment: dict[str, str] | None = None) ->
             stdout=log,
             stderr=subprocess.STDOUT,
             cwd=ROOT,
-            env=child_environment() | (environment or {}),
+            env=child_environment() | {"TMPDIR": temporary} | (environment or {}),
             start_new_session=True,
         )
         try:
@@ -279,12 +281,20 @@ def run(command: list, doing: str, environment: dict[str, str] | None = None) ->
                 except subprocess.TimeoutExpired:
                     say(f"  {doing}: {elapsed(start)}{progress(log_since(offset))}")
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGTERM)
-                process.wait()
+            stop(process)
     if process.returncode:
         raise SetupError(explain(log_since(offset), doing))
     say(f"  done in {elapsed(start)}")
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End the session of `process` if it still runs: by asking first, so that it can clean up."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        os.killpg(process.pid, number)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(10)
 
 
 def child_environment() -> dict[str, str]:
@@ -407,7 +417,7 @@ def build_mmcv(version: str, folder: Path, cuda: dict[str, str] | None) -> Path:
         environment["MAX_JOBS"] = os.environ["MAX_JOBS"]
     # Without CUDA_VISIBLE_DEVICES a card without nvcc would make the build fail.
     environment |= cuda or {"FORCE_CUDA": "0", "CUDA_VISIBLE_DEVICES": ""}
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".build-") as place:
+    with TemporaryDirectory(dir=folder, prefix=".build-") as place:
         # pip keeps wheels that it built without regard to the torch they were built for: no cache.
         options = ["--verbose", "--no-cache-dir", "--no-build-isolation", "--no-deps"]
         pip(
@@ -486,10 +496,10 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="only say what state .venv is in")
     arguments = parser.parse_args()
 
-    def stop(number, _frame):
+    def end(number, _frame):
         raise SystemExit(128 + number)
 
-    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, end)
     try:
         if arguments.check:
             return 0 if report_state() else 1

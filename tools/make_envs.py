@@ -85,14 +85,18 @@ def needs(name: str) -> list[str]:
     Raises:
         ValueError: `name` is not installed.
     """
-    try:
-        requirements = importlib.metadata.requires(name) or []
-    except importlib.metadata.PackageNotFoundError:
-        raise ValueError(f"{name} is not installed: run `make setup` first.") from None
-    parsed = [Requirement(text) for text in requirements]
+    # The set-up replaces opencv-python by its headless build where the machine lacks libGL.
+    for candidate in (name, f"{name}-headless"):
+        try:
+            requirements = importlib.metadata.requires(candidate) or []
+            break
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    else:
+        raise ValueError(f"{name} is not installed: run `make setup` first.")
     return [
         canonicalize_name(requirement.name)
-        for requirement in parsed
+        for requirement in map(Requirement, requirements)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""})
     ]
 

@@ -151,6 +151,17 @@ def test_bootstrap_stays_with_the_standard_library():
     assert {module.partition(".")[0] for module in modules} <= sys.stdlib_module_names
 
 
+def test_an_old_python_can_read_the_bootstrap_and_say_what_it_needs():
+    source = (ROOT / "tools/bootstrap.py").read_text()
+    ast.parse(source, feature_version=(3, 6))
+    with pytest.raises(SyntaxError):
+        ast.parse("with (open(a) as b, open(c) as d):\n    pass", feature_version=(3, 6))
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.If) and "version_info" in ast.unparse(node.test):
+            break
+        assert ast.unparse(node) == "import sys" or isinstance(node, ast.Expr)
+
+
 @pytest.mark.parametrize(
     ("output", "sentence"),
     [

@@ -24,30 +24,10 @@ rule synthetic_cohort:
         "../scripts/synthetic_cohort.py"
 
 
-rule embedded_archive:
-    """Serve the synthetic films over DICOM for as long as `retrieve` runs."""
-    input:
-        truth=f"{config['archive']['storage']}/truth.json",
-    output:
-        address=service("<results>/images/archive.json"),
-    log:
-        "<logs>/embedded_archive.log",
-    params:
-        archive=config["archive"],
-        code=code("embedded_archive.py"),
-    # Waiting for requests costs little, and with --cores 1 retrieval must run beside it.
-    threads: 0
-    conda:
-        "../../envs/acquire.yaml"
-    script:
-        "../scripts/embedded_archive.py"
-
-
 rule retrieve:
-    """Query the archive, fetch what is not here yet, de-identify and render it."""
+    """Query the archive (started here if embedded), fetch what is new, de-identify and render."""
     input:
-        address="<results>/images/archive.json" if EMBEDDED else [],
-        cohort=f"{config['archive']['storage']}/truth.json" if EMBEDDED else [],
+        truth=f"{config['archive']['storage']}/truth.json" if EMBEDDED else [],
     output:
         manifest=update("<results>/images/manifest.parquet"),
     log:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import logging
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,6 +32,11 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
         handlers=[logging.StreamHandler(), logging.FileHandler(log_file, mode="w")],
         force=True,
     )
+    # DICOM libraries quote what they meet, names included.
+    for name in ("pynetdicom", "pydicom"):
+        logging.getLogger(name).handlers = [logging.NullHandler()]
+        logging.getLogger(name).propagate = False
+    warnings.filterwarnings("ignore", module=r"py(net)?dicom(\.|$)")
     try:
         yield logging.getLogger(f"lumbarflow.{snakemake.rule}")
     except InputError as error:

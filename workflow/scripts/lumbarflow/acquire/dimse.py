@@ -68,7 +68,6 @@ def association(
     Raises:
         InputError: the archive cannot be reached, refuses a title, or offers none of the services.
     """
-    _check_reachable(archive)
     ae = AE(ae_title=archive.calling_ae_title)
     ae.connection_timeout = ae.acse_timeout = archive.timeout_seconds
     ae.dimse_timeout = ae.network_timeout = archive.timeout_seconds
@@ -108,24 +107,10 @@ def association(
             assoc.release()
 
 
-def _check_reachable(archive: Archive) -> None:
-    try:
-        socket.create_connection((archive.host, archive.port), archive.timeout_seconds).close()
-    except socket.gaierror:
-        raise InputError(
-            f"The host name {archive.host} is not known: check archive.host."
-        ) from None
-    except OSError as error:
-        cause = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
-        raise InputError(
-            f"The archive at {archive.host}:{archive.port} cannot be reached ({cause}): check "
-            "archive.host, archive.port and whether the archive is running."
-        ) from None
-
-
 def _diagnosis(assoc: Association, archive: Archive) -> str:
     if assoc.is_rejected:
         answer = assoc.acceptor.primitive
+        # Result source and diagnostic of an A-ASSOCIATE-RJ (DICOM PS3.8 table 9-21).
         reasons = {
             (1, 3): (
                 f"it does not know the calling AE title {archive.calling_ae_title}: register it "
@@ -136,6 +121,16 @@ def _diagnosis(assoc: Association, archive: Archive) -> str:
         key = (answer.result_source, answer.diagnostic)
         reason = reasons.get(key, f"{answer.reason_str}; ask its administrator")
         return f"The archive at {archive.host}:{archive.port} refused the association: {reason}."
+    try:
+        socket.create_connection((archive.host, archive.port), archive.timeout_seconds).close()
+    except socket.gaierror:
+        return f"The host name {archive.host} is not known: check archive.host."
+    except OSError as error:
+        cause = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
+        return (
+            f"The archive at {archive.host}:{archive.port} cannot be reached ({cause}): check "
+            "archive.host, archive.port and whether the archive is running."
+        )
     return (
         f"The archive {archive} broke off before an association was made: check that archive.port "
         "is its DICOM port, and that it accepts this machine and archive.calling_ae_title."

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset
 from pynetdicom import evt
+from pynetdicom.association import Association
 
 from ..errors import InputError
 from ..files import read_json, write_json
@@ -50,36 +50,34 @@ def retrieve(
         InputError: the archive cannot be used, the query is empty, no film is accepted, or the disk
             is full; films and studies that are here stay.
     """
-    with association(archive) as assoc:
+    rows: list[dict[str, Any]] = []
+    receiver = _Receiver(pseudonyms, images, views)
+    with association(archive, receiver.on_store) as assoc:
         query = identifier(
             "STUDY", StudyInstanceUID="", PatientID="", StudyDate=study_dates, ModalitiesInStudy=""
         )
         studies = find(assoc, archive, query)
-    log.info("%s: %d studies match", archive, len(studies))
-    if not studies:
-        raise InputError(
-            f"The archive {archive} has no study for this query: widen archive.study_dates and "
-            "archive.modalities, or check that this archive holds the films."
-        )
-    days = _study_days(studies)
-    rows: list[dict[str, Any]] = []
-    started, fetched = time.monotonic(), 0
-    for number, study in enumerate(studies, start=1):
-        uid = str(study.StudyInstanceUID)
-        record = images / "studies" / f"{pseudonyms.study(uid)}.json"
-        study_rows = _known_rows(record, images, views)
-        if study_rows is None:
-
-            def take(dataset: Dataset, day: int | None = days[uid]) -> dict[str, Any]:
-                return take_dicom(dataset, pseudonyms, images, views, day)
-
-            study_rows = _fetch_study(archive, uid, modalities, take)
-            write_json(record, {"views": views, "rows": study_rows})
-            fetched += 1
-            left = (time.monotonic() - started) / fetched * (len(studies) - number)
-            if fetched % 10 == 0 or number == len(studies):
-                log.info("study %d of %d, about %.0f s left", number, len(studies), left)
-        rows += study_rows
+        log.info("%s: %d studies match", archive, len(studies))
+        if not studies:
+            raise InputError(
+                f"The archive {archive} has no study for this query: widen archive.study_dates "
+                "and archive.modalities, or check that this archive holds the films."
+            )
+        days = _study_days(studies)
+        started, fetched = time.monotonic(), 0
+        for number, study in enumerate(studies, start=1):
+            uid = str(study.StudyInstanceUID)
+            record = images / "studies" / f"{pseudonyms.study(uid)}.json"
+            study_rows = _known_rows(record, images, views)
+            if study_rows is None:
+                receiver.study_day = days[uid]
+                study_rows = _fetch_study(assoc, archive, uid, modalities, receiver)
+                write_json(record, {"views": views, "rows": study_rows})
+                fetched += 1
+                left = (time.monotonic() - started) / fetched * (len(studies) - number)
+                if fetched % 10 == 0 or number == len(studies):
+                    log.info("study %d of %d, about %.0f s left", number, len(studies), left)
+            rows += study_rows
     table = write_manifest(manifest, rows)
     accepted = int((table["status"] == "accepted").sum())
     log.info(
@@ -129,54 +127,49 @@ def _known_rows(record: Path, images: Path, views: list[str]) -> list[dict[str, 
     return content["rows"] if here and content["views"] == views else None
 
 
-def _fetch_study(
-    archive: Archive,
-    study_uid: str,
-    modalities: list[str],
-    take: Callable[[Dataset], dict[str, Any]],
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    failures: list[Exception] = []
+class _Receiver:
+    """Takes the objects of a C-GET as they arrive; `rows` and `failures` are for the caller."""
 
-    def on_store(event: evt.Event) -> int:
+    def __init__(self, pseudonyms: Pseudonyms, images: Path, views: list[str]):
+        self.study_day: int | None = None
+        self.rows: list[dict[str, Any]] = []
+        self.failures: list[Exception] = []
+        self._pseudonyms, self._images, self._views = pseudonyms, images, views
+
+    def on_store(self, event: evt.Event) -> int:
+        """Handle a C-STORE request; return its status."""
         try:
             dataset = event.dataset
             dataset.file_meta = event.file_meta
-            rows.append(take(dataset))
-        except Exception as error:  # pynetdicom would swallow it: it is raised again below
-            failures.append(error)
+            self.rows.append(
+                take_dicom(dataset, self._pseudonyms, self._images, self._views, self.study_day)
+            )
+        except Exception as error:  # pynetdicom would swallow it: it is raised again by the caller
+            self.failures.append(error)
             return _OUT_OF_RESOURCES if isinstance(error, (InputError, OSError)) else _CANNOT_PROCESS
         return _SUCCESS
 
-    with association(archive, on_store) as assoc:
-        series_query = identifier(
-            "SERIES", StudyInstanceUID=study_uid, SeriesInstanceUID="", Modality=""
-        )
-        for series in find(assoc, archive, series_query):
-            if series.get("Modality") not in modalities:
-                continue
-            images_query = identifier(
-                "IMAGE",
-                StudyInstanceUID=study_uid,
-                SeriesInstanceUID=series.SeriesInstanceUID,
-                SOPInstanceUID="",
+
+def _fetch_study(
+    assoc: Association, archive: Archive, study_uid: str, modalities: list[str], receiver: _Receiver
+) -> list[dict[str, Any]]:
+    """Fetch the series of the wanted modalities; return the manifest rows of their images."""
+    receiver.rows = []
+    keys = {"StudyInstanceUID": study_uid}
+    for series in find(
+        assoc, archive, identifier("SERIES", **keys, SeriesInstanceUID="", Modality="")
+    ):
+        if series.get("Modality") not in modalities:
+            continue
+        keys["SeriesInstanceUID"] = series.SeriesInstanceUID
+        wanted = len(find(assoc, archive, identifier("IMAGE", **keys, SOPInstanceUID="")))
+        before = len(receiver.rows)
+        get(assoc, archive, identifier("SERIES", **keys))
+        if receiver.failures:
+            raise receiver.failures[0]
+        if len(receiver.rows) - before < wanted:
+            raise InputError(
+                f"The archive {archive} sent {len(receiver.rows) - before} of {wanted} images of "
+                "a series: run the same command again (what is already here stays)."
             )
-            wanted = len(find(assoc, archive, images_query))
-            before = len(rows)
-            get(
-                assoc,
-                archive,
-                identifier(
-                    "SERIES",
-                    StudyInstanceUID=study_uid,
-                    SeriesInstanceUID=series.SeriesInstanceUID,
-                ),
-            )
-            if failures:
-                raise failures[0]
-            if len(rows) - before < wanted:
-                raise InputError(
-                    f"The archive {archive} sent {len(rows) - before} of {wanted} images of a "
-                    "series: run the same command again (what is already here stays)."
-                )
-    return rows
+    return receiver.rows
