@@ -18,7 +18,7 @@ rule simulate_annotators:
         key_file=config["privacy"]["key_file"],
         code=code("simulate_annotators.py"),
     conda:
-        "../../envs/prepare.yaml"
+        "../../envs/acquire.yaml"
     script:
         "../scripts/simulate_annotators.py"
 
@@ -42,6 +42,6 @@ rule read_annotations:
         key_file=config["privacy"]["key_file"],
         code=code("read_annotations.py"),
     conda:
-        "../../envs/prepare.yaml"
+        "../../envs/acquire.yaml"
     script:
         "../scripts/read_annotations.py"

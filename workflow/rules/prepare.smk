@@ -17,7 +17,7 @@ rule split:
         key_file=config["privacy"]["key_file"],
         code=code("split.py"),
     conda:
-        "../../envs/prepare.yaml"
+        "../../envs/acquire.yaml"
     script:
         "../scripts/split.py"
 

@@ -177,7 +177,7 @@ def _train_epoch(
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), _GRADIENT_NORM)
         optimizer.step()
-        total += float(loss)
+        total += float(loss.detach())
     return total / settings.epoch_iterations
 
 
