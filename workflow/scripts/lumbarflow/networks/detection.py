@@ -103,7 +103,7 @@ class DetectionNetwork:
                     "type": "CheckpointHook",
                     "interval": 1,
                     "max_keep_ckpts": 1,
-                    "save_best": "dice",
+                    "save_best": "foreground/dice",
                     "rule": "greater",
                 },
                 "logger": None,
@@ -275,7 +275,7 @@ class _Records(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch: Any = None, outputs: Any = None
     ) -> None:
-        loss = float(outputs["loss"])
+        loss = float(outputs["loss"].detach())
         if not math.isfinite(loss):
             raise InputError(
                 "The training loss is no longer a number: lower networks.<name>.learning_rate."
@@ -301,7 +301,7 @@ class _Records(Hook):
             runner.epoch,
             "val",
             None,
-            {"dice": metrics["dice"]},
+            {"dice": metrics["foreground/dice"]},
             time.monotonic() - self._started,
             len(self._validation),
         )
@@ -311,7 +311,7 @@ class _ForegroundDice(BaseMetric):
     """Mean Dice of the union of the foreground classes, as for the semantic networks."""
 
     def __init__(self, films: TrainingFilms, settings: Settings):
-        super().__init__()
+        super().__init__(prefix="foreground")
         chosen = settings.foreground_indices
         self._classes = torch.tensor(chosen)
         self._references = {

@@ -7,6 +7,7 @@ from .semantic import SemanticNetwork
 
 
 def _build(settings: Settings) -> smp.Unet:
+    # 256, 128, 64, 32, 16 at full width, as the library has it.
     widths = [max(16, settings.width // 2**level) for level in range(5)]
     return smp.Unet(
         encoder_name=settings.backbone,
