@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from lumbarflow.annotate.films import FilmIndex
 from lumbarflow.annotate.qc import encloses_area, intersects_itself
 from lumbarflow.annotate.records import build_records, read_record, read_records, write_records

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from lumbarflow.annotate.via import CURVE_POINTS, read_via, write_via_project
 from lumbarflow.errors import InputError
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+
 from lumbarflow.errors import InputError
 from lumbarflow.evaluate.tables import Reference, paper_order, score_model, summarise, table1
 from lumbarflow.prepare.masks import bit_mask, rasterise

@@ -13,10 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from pycocotools.coco import COCO
+
 from lumbarflow.errors import InputError
 from lumbarflow.prepare.coco import clip, coco_dataset
 from lumbarflow.prepare.masks import bit_mask, class_planes, rasterise, rasterise_window, trace
-from pycocotools.coco import COCO
 
 # Busy machines are slow: no law fails for taking its time.
 unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
 from lumbarflow.errors import InputError
 from lumbarflow.prepare.splits import SUBSETS, make_splits
 

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+
 from lumbarflow.errors import InputError
 from lumbarflow.evaluate.tables import Reference, score_model, summarise
 from lumbarflow.files import write_json, write_png, write_table, write_text

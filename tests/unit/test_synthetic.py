@@ -10,6 +10,7 @@ import pydicom
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
 from lumbarflow.errors import InputError
 from lumbarflow.synthetic.anatomy import make_anatomy, make_implants
 from lumbarflow.synthetic.cohort import generate_cohort

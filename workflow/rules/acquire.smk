@@ -11,70 +11,82 @@ rule synthetic_cohort:
         "<logs>/synthetic_cohort.log",
     benchmark:
         "<benchmarks>/synthetic_cohort.tsv"
-    params:
-        cohort=config["synthetic"],
-        code=code("synthetic_cohort.py"),
+    conda:
+        "../../envs/acquire.yaml"
     threads: 8
     resources:
         mem_mb=4000,
         runtime=60,
-    conda:
-        "../../envs/acquire.yaml"
+    params:
+        cohort=config["synthetic"],
+        code=code("synthetic_cohort.py"),
     script:
         "../scripts/synthetic_cohort.py"
 
 
-rule retrieve:
-    """Query the archive (started here if embedded), fetch what is new, de-identify and render."""
-    input:
-        truth=f"{config['archive']['storage']}/truth.json" if EMBEDDED else [],
-    output:
-        manifest=update("<results>/images/manifest.parquet"),
-    log:
-        "<logs>/retrieve.log",
-    benchmark:
-        "<benchmarks>/retrieve.tsv"
-    params:
-        archive=config["archive"],
-        key_file=config["privacy"]["key_file"],
-        code=code("retrieve.py"),
-    resources:
-        mem_mb=4000,
-        runtime=240,
-    conda:
-        "../../envs/acquire.yaml"
-    script:
-        "../scripts/retrieve.py"
-
-
-rule import_folder:
-    """Take the films of a folder, by the same rules."""
-    input:
-        folder=config["folder"]["path"] or [],
-    output:
-        manifest=update("<results>/images/manifest.parquet"),
-    log:
-        "<logs>/import_folder.log",
-    benchmark:
-        "<benchmarks>/import_folder.tsv"
-    params:
-        folder=config["folder"],
-        views=config["archive"]["views"],
-        key_file=config["privacy"]["key_file"],
-        code=code("import_folder.py"),
-    resources:
-        mem_mb=4000,
-        runtime=120,
-    conda:
-        "../../envs/acquire.yaml"
-    script:
-        "../scripts/import_folder.py"
-
-
 if config["source"] == "archive":
 
-    ruleorder: retrieve > import_folder
+    rule retrieve:
+        """Query the archive (started here if embedded), fetch what is new, de-identify and render."""
+        input:
+            truth=f"{config['archive']['storage']}/truth.json" if EMBEDDED else [],
+        output:
+            manifest="<results>/incoming/images/manifest.parquet",
+        log:
+            "<logs>/retrieve.log",
+        benchmark:
+            "<benchmarks>/retrieve.tsv"
+        conda:
+            "../../envs/acquire.yaml"
+        resources:
+            mem_mb=4000,
+            runtime=240,
+        params:
+            archive=config["archive"],
+            images=f"{config['results']}/images",
+            key_file=config["privacy"]["key_file"],
+            code=code("retrieve.py"),
+        script:
+            "../scripts/retrieve.py"
 
 else:
 
-    ruleorder: import_folder > retrieve
+    rule import_folder:
+        """Take the films of a folder, by the same rules."""
+        output:
+            manifest="<results>/incoming/images/manifest.parquet",
+        log:
+            "<logs>/import_folder.log",
+        benchmark:
+            "<benchmarks>/import_folder.tsv"
+        conda:
+            "../../envs/acquire.yaml"
+        resources:
+            mem_mb=4000,
+            runtime=120,
+        params:
+            folder=config["folder"],
+            films=folder_digest(config["folder"]["path"]),
+            images=f"{config['results']}/images",
+            views=config["archive"]["views"],
+            key_file=config["privacy"]["key_file"],
+            code=code("import_folder.py"),
+        script:
+            "../scripts/import_folder.py"
+
+
+rule publish:
+    """Put a sound table in place.
+
+    Snakemake deletes the outputs of a job that starts or fails. Rules that read users' files write to
+    `incoming`, so that a bad file never takes a finished table away.
+    """
+    input:
+        "<results>/incoming/{table}.parquet",
+    output:
+        "<results>/{table}.parquet",
+    log:
+        "<logs>/publish/{table}.log",
+    localrule: True
+    shell:
+        "cp {input:q} {output:q} 2> {log:q}"

@@ -1,6 +1,8 @@
 """Annotate: VIA files into one canonical record a film, with findings."""
 
-VIA_FILES = config["annotations"]["via"] or ["<results>/annotations/simulated_via_project.json"]
+VIA_FILES = config["annotations"]["via"] or [
+    "<results>/annotations/simulated_via_project.json"
+]
 
 
 rule simulate_annotators:
@@ -12,13 +14,13 @@ rule simulate_annotators:
         via="<results>/annotations/simulated_via_project.json",
     log:
         "<logs>/simulate_annotators.log",
+    conda:
+        "../../envs/acquire.yaml"
     params:
         classes=config["classes"],
         annotations=config["annotations"],
         key_file=config["privacy"]["key_file"],
         code=code("simulate_annotators.py"),
-    conda:
-        "../../envs/acquire.yaml"
     script:
         "../scripts/simulate_annotators.py"
 
@@ -29,19 +31,32 @@ rule read_annotations:
         manifest="<results>/images/manifest.parquet",
         via=VIA_FILES,
     output:
-        records=update(directory("<results>/annotations/records")),
-        qc=update("<results>/annotations/qc.parquet"),
+        records=directory("<results>/incoming/annotations/records"),
+        qc="<results>/incoming/annotations/qc.parquet",
     log:
         "<logs>/read_annotations.log",
     benchmark:
         "<benchmarks>/read_annotations.tsv"
+    conda:
+        "../../envs/acquire.yaml"
     params:
         classes=config["classes"],
         annotations=config["annotations"],
         folder=config["folder"]["path"] if config["source"] == "folder" else None,
         key_file=config["privacy"]["key_file"],
         code=code("read_annotations.py"),
-    conda:
-        "../../envs/acquire.yaml"
     script:
         "../scripts/read_annotations.py"
+
+
+rule publish_records:
+    """Put sound records in place; see `publish`."""
+    input:
+        "<results>/incoming/annotations/records",
+    output:
+        directory("<results>/annotations/records"),
+    log:
+        "<logs>/publish_records.log",
+    localrule: True
+    shell:
+        "cp -r {input:q} {output:q} 2> {log:q}"

@@ -8,8 +8,8 @@ SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
 from lumbarflow import jobs, networks
-from lumbarflow.code import digest
-from lumbarflow.config import has_synthetic_annotations, resolve
+from lumbarflow.code import digest, folder_digest
+from lumbarflow.config import check_paths, has_synthetic_annotations, resolve
 from lumbarflow.errors import InputError
 from lumbarflow.gpu import present as gpu_present
 
@@ -22,6 +22,7 @@ try:
         Path(workflow.basedir) / "config" / "presets",
         networks.available(),
     )
+    check_paths(resolved)
 except InputError as error:
     # A WorkflowError would add the place in this file, which is not where the mistake is.
     sys.exit(f"{jobs.ERROR_PREFIX}{error}")
@@ -31,12 +32,34 @@ config.update(resolved)
 
 wildcard_constraints:
     model="|".join(config["networks"]),
+    table="images/manifest|annotations/qc|splits",
 
 
 def get_final_output():
-    """Everything that a complete run leaves behind."""
+    """Everything that a complete run leaves behind.
+
+    Files that others are made from are named too: Snakemake would not miss what a failed job took
+    away as long as the files made from it are still there.
+    """
+    tables = ["images/manifest", "annotations/qc", "splits"]
+    metrics = ["per_image", "per_class", "instances", "summary"]
     return [
         "<results>/config.yaml",
+        expand(
+            "<results>/{place}{table}.parquet", place=["", "incoming/"], table=tables
+        ),
+        expand("<results>/{place}annotations/records", place=["", "incoming/"]),
+        expand(
+            "<results>/prepared/coco/{subset}.json", subset=["train", "val", "test"]
+        ),
+        "<results>/prepared/masks",
+        expand(
+            "<results>/models/{model}/{file}",
+            model=config["models"],
+            file=["model.pth", "history.jsonl", "run.json"],
+        ),
+        expand("<results>/predictions/{model}.parquet", model=config["models"]),
+        expand("<results>/metrics/{table}.parquet", table=metrics),
         "<results>/metrics/table1.csv",
         "<results>/report/index.html",
     ]
@@ -52,6 +75,13 @@ def gpu_request(wildcards=None):
     wish = config["training"]["gpu"]
     named = "gpu" in workflow.global_resources
     return int(wish == "always" or (wish == "auto" and (named or gpu_present())))
+
+
+def network_settings(model):
+    """What the weights of a network depend on; its title in tables is not among it."""
+    return {
+        key: value for key, value in config["networks"][model].items() if key != "title"
+    }
 
 
 def print_sentences(logs):

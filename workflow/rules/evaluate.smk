@@ -4,7 +4,9 @@
 rule evaluate:
     """Score every network on the test films."""
     input:
-        predictions=expand("<results>/predictions/{model}.parquet", model=config["models"]),
+        predictions=expand(
+            "<results>/predictions/{model}.parquet", model=config["models"]
+        ),
         splits="<results>/splits.parquet",
         masks="<results>/prepared/masks",
         records="<results>/annotations/records",
@@ -22,13 +24,16 @@ rule evaluate:
         "<logs>/evaluate.log",
     benchmark:
         "<benchmarks>/evaluate.tsv"
+    conda:
+        "../../envs/prepare.yaml"
     params:
         models=config["models"],
-        titles={name: config["networks"][name]["title"] or name for name in config["models"]},
+        titles={
+            name: config["networks"][name]["title"] or name
+            for name in config["models"]
+        },
         classes=config["classes"],
         evaluation=config["evaluation"],
         code=code("evaluate.py"),
-    conda:
-        "../../envs/prepare.yaml"
     script:
         "../scripts/evaluate.py"

@@ -12,15 +12,15 @@ rule predict:
         "<logs>/predict/{model}.log",
     benchmark:
         "<benchmarks>/predict/{model}.tsv"
-    params:
-        thresholds=config["predict"],
-        code=lambda wildcards: code("predict.py", f"networks/{wildcards.model}.py"),
+    conda:
+        "../../envs/train.yaml"
     threads: 8
     resources:
         gpu=gpu_request,
         mem_mb=12000,
         runtime=240,
-    conda:
-        "../../envs/train.yaml"
+    params:
+        thresholds=config["predict"],
+        code=lambda wildcards: code("predict.py", f"networks/{wildcards.model}.py"),
     script:
         "../scripts/predict.py"

@@ -8,16 +8,16 @@ rule split:
         records="<results>/annotations/records",
         file=config["splits"]["file"] or [],
     output:
-        splits=update("<results>/splits.parquet"),
+        splits="<results>/incoming/splits.parquet",
     log:
         "<logs>/split.log",
+    conda:
+        "../../envs/acquire.yaml"
     params:
         splits=config["splits"],
         folder=config["folder"]["path"] if config["source"] == "folder" else None,
         key_file=config["privacy"]["key_file"],
         code=code("split.py"),
-    conda:
-        "../../envs/acquire.yaml"
     script:
         "../scripts/split.py"
 
@@ -28,16 +28,18 @@ rule prepare:
         records="<results>/annotations/records",
         splits="<results>/splits.parquet",
     output:
-        coco=expand("<results>/prepared/coco/{subset}.json", subset=["train", "val", "test"]),
+        coco=expand(
+            "<results>/prepared/coco/{subset}.json", subset=["train", "val", "test"]
+        ),
         masks=directory("<results>/prepared/masks"),
     log:
         "<logs>/prepare.log",
     benchmark:
         "<benchmarks>/prepare.tsv"
+    conda:
+        "../../envs/prepare.yaml"
     params:
         classes=config["classes"],
         code=code("prepare.py"),
-    conda:
-        "../../envs/prepare.yaml"
     script:
         "../scripts/prepare.py"

@@ -7,9 +7,9 @@ rule resolved_config:
         "<results>/config.yaml",
     log:
         "<logs>/resolved_config.log",
+    localrule: True
     params:
         config=config,
-    localrule: True
     script:
         "../scripts/resolved_config.py"
 
@@ -30,14 +30,17 @@ rule report:
         ),
     log:
         "<logs>/report.log",
+    conda:
+        "../../envs/report.yaml"
     params:
         results=subpath(output.page, ancestor=2),
         models=config["models"],
-        titles={name: config["networks"][name]["title"] or name for name in config["models"]},
+        titles={
+            name: config["networks"][name]["title"] or name
+            for name in config["models"]
+        },
         classes=config["classes"],
         films=config["report"]["films"],
         code=code("report.py"),
-    conda:
-        "../../envs/report.yaml"
     script:
         "../scripts/report.py"

@@ -7,25 +7,25 @@ rule train:
         coco=expand("<results>/prepared/coco/{subset}.json", subset=["train", "val"]),
         masks="<results>/prepared/masks",
     output:
-        weights=update("<results>/models/{model}/model.pth"),
-        history=update("<results>/models/{model}/history.jsonl"),
-        record=update("<results>/models/{model}/run.json"),
+        weights="<results>/models/{model}/model.pth",
+        history="<results>/models/{model}/history.jsonl",
+        record="<results>/models/{model}/run.json",
     log:
         "<logs>/train/{model}.log",
     benchmark:
         "<benchmarks>/train/{model}.tsv"
-    params:
-        network=lambda wildcards: config["networks"][wildcards.model],
-        training={key: config["training"][key] for key in ("seed", "augmentation")},
-        classes=config["classes"],
-        foreground=config["evaluation"]["foreground"],
-        code=lambda wildcards: code("train.py", f"networks/{wildcards.model}.py"),
+    conda:
+        "../../envs/train.yaml"
     threads: 8
     resources:
         gpu=gpu_request,
         mem_mb=12000,
         runtime=2880,
-    conda:
-        "../../envs/train.yaml"
+    params:
+        network=lambda wildcards: network_settings(wildcards.model),
+        training={key: config["training"][key] for key in ("seed", "augmentation")},
+        classes=config["classes"],
+        foreground=config["evaluation"]["foreground"],
+        code=lambda wildcards: code("train.py", f"networks/{wildcards.model}.py"),
     script:
         "../scripts/train.py"

@@ -17,6 +17,8 @@ with job(snakemake) as log:
         snakemake.params.titles,
         log,
     )
-    write_text(snakemake.output.table1, tables.pop("table1").to_csv(index=False, float_format="%.2f"))
+    write_text(
+        snakemake.output.table1, tables.pop("table1").to_csv(index=False, float_format="%.2f")
+    )
     for name, table in tables.items():
         write_table(snakemake.output[name], table)

@@ -6,12 +6,11 @@ from lumbarflow.jobs import job
 
 with job(snakemake) as log:
     settings = snakemake.params.folder
-    manifest = Path(snakemake.output.manifest)
     import_folder(
         settings["path"],
         pseudonyms.load(snakemake.params.key_file),
-        manifest.parent,
-        manifest,
+        Path(snakemake.params.images),
+        Path(snakemake.output.manifest),
         settings["view"],
         snakemake.params.views,
         settings["patient_pattern"],

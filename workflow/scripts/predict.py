@@ -2,11 +2,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from lumbarflow import gpu
 from lumbarflow.files import write_table
 from lumbarflow.jobs import job
 from lumbarflow.predict.table import predict
 
 with job(snakemake) as log:
+    gpu.use(snakemake.resources.get("gpu", 0))
     splits = pd.read_parquet(snakemake.input.splits)
     predictions = predict(
         snakemake.wildcards.model,

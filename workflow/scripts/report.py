@@ -1,6 +1,6 @@
-import yaml
-
 from pathlib import Path
+
+import yaml
 
 from lumbarflow.jobs import job
 from lumbarflow.report.page import build_report

@@ -12,15 +12,12 @@ with job(snakemake) as log:
     host, port, title = (settings[key] for key in ("host", "port", "ae_title"))
     truth = snakemake.input.get("truth")
     server = running(Path(truth).parent, host, port, title) if truth else nullcontext(port)
-    manifest = Path(snakemake.output.manifest)
     with server as port:
         retrieve(
-            Archive(
-                host, port, title, settings["calling_ae_title"], settings["timeout_seconds"]
-            ),
+            Archive(host, port, title, settings["calling_ae_title"], settings["timeout_seconds"]),
             pseudonyms.load(snakemake.params.key_file),
-            manifest.parent,
-            manifest,
+            Path(snakemake.params.images),
+            Path(snakemake.output.manifest),
             settings["modalities"],
             settings["study_dates"],
             settings["views"],

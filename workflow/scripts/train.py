@@ -1,16 +1,18 @@
 from pathlib import Path
 
+from lumbarflow import gpu
 from lumbarflow.jobs import job
 from lumbarflow.train.run import train
 
 with job(snakemake) as log:
+    gpu.use(snakemake.resources.get("gpu", 0))
     masks = Path(snakemake.input.masks)
     weights = Path(snakemake.output.weights)
     train(
         snakemake.wildcards.model,
         masks.parent,
         masks.parent.parent / "images" / "png",
-        {key: snakemake.params[key] for key in ("network", "training", "classes", "foreground")},
+        dict(snakemake.params.items()),
         snakemake.threads,
         {key: Path(path) for key, path in snakemake.output.items()},
         weights.parent / "checkpoints",

@@ -1,4 +1,4 @@
-"""Digests of the package code behind a script, which Snakemake's own code trigger does not see."""
+"""Digests of what Snakemake's own triggers do not see: package code, and files in a folder."""
 
 from __future__ import annotations
 
@@ -30,22 +30,36 @@ def digest(script: str | Path, *modules: str) -> str:
     return result.hexdigest()[:16]
 
 
+def folder_digest(folder: str | Path) -> str:
+    """A digest (16 hexadecimal digits) of the names, sizes and times of the files in a folder.
+
+    It stands for them as a parameter, so that their names, which may identify, are not recorded.
+    """
+    result = hashlib.sha256()
+    for path in sorted(Path(folder).rglob("*")):
+        if path.is_file():
+            state = path.stat()
+            result.update(f"{path}\0{state.st_size}\0{state.st_mtime_ns}\0".encode())
+    return result.hexdigest()[:16]
+
+
 @cache
 def _imports(path: Path) -> tuple[Path, ...]:
     """Files of the package that a file imports."""
-    found = []
+    targets: list[Path] = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if not isinstance(node, ast.ImportFrom):
-            continue
-        if node.level:
-            base = path.parents[node.level - 1]
-        elif (node.module or "").split(".")[0] == _PACKAGE.name:
-            base = _PACKAGE.parent
-        else:
-            continue
-        base = base.joinpath(*(node.module or "").split("."))
-        for target in (base, *(base / alias.name for alias in node.names)):
-            for file in (target.with_suffix(".py"), target / "__init__.py"):
-                if file.exists():
-                    found.append(file)
-    return tuple(found)
+        if isinstance(node, ast.Import):
+            names = [alias.name.split(".") for alias in node.names]
+            targets += [_PACKAGE.parent.joinpath(*name) for name in names if _ours(name)]
+        elif isinstance(node, ast.ImportFrom):
+            name = (node.module or "").split(".")
+            if node.level or _ours(name):
+                start = path.parents[node.level - 1] if node.level else _PACKAGE.parent
+                base = start.joinpath(*name)
+                targets += [base, *(base / alias.name for alias in node.names)]
+    files = [file for path in targets for file in (path.with_suffix(".py"), path / "__init__.py")]
+    return tuple(file for file in files if file.exists())
+
+
+def _ours(name: list[str]) -> bool:
+    return name[0] == _PACKAGE.name

@@ -85,6 +85,25 @@ def has_synthetic_annotations(config: Mapping[str, Any]) -> bool:
     return config["source"] == "archive" and config["archive"]["embedded"]
 
 
+def check_paths(config: Mapping[str, Any]) -> None:
+    """Check that the files and folders of a resolved configuration exist.
+
+    Raises:
+        InputError: one does not; the sentence names the key and where it was looked for.
+    """
+    wanted = [("annotations.via", "file", path) for path in config["annotations"]["via"] or []]
+    if config["splits"]["file"] is not None:
+        wanted.append(("splits.file", "file", config["splits"]["file"]))
+    if config["source"] == "folder":
+        wanted.append(("folder.path", "folder", config["folder"]["path"]))
+    for key, kind, path in wanted:
+        exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
+        if not exists:
+            raise InputError(
+                f"{key}: there is no {kind} {path} (looked for in {Path.cwd()}): correct the path."
+            )
+
+
 def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     """Return `base` with `top` laid over it, group by group; lists and values are replaced."""
     merged = copy.deepcopy(dict(base))

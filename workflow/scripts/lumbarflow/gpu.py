@@ -1,7 +1,8 @@
-"""Whether this machine has a GPU, without importing torch."""
+"""GPUs, without importing torch."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 
@@ -16,3 +17,9 @@ def present() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return listed.returncode == 0 and "GPU" in listed.stdout
+
+
+def use(granted: int) -> None:
+    """Hide the GPUs from torch unless the job was granted one; call it before the first use."""
+    if not granted:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""

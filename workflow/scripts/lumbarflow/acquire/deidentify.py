@@ -2,14 +2,20 @@
 
 Only attributes that describe the picture are carried over into a new data set; everything else,
 private elements, sequences, overlays, file-meta titles and the preamble included, is never copied
-(DICOM PS3.15 Annex E asks for removal of at least these). Dates are dropped; the interval to the
-patient's first study is kept in the manifest.
+(DICOM PS3.15 Annex E asks for removal of at least these). Pixels are decoded and stored anew, as
+comments in compressed streams, bytes after the picture and unused high bits (retired overlays) hide
+text, too. Dates are dropped; the interval to the patient's first study is kept in the manifest.
 """
 
 from __future__ import annotations
 
+import re
+
+import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import UID
+from pydicom.multival import MultiValue
+from pydicom.pixels import pixel_array
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ..errors import InputError
 from .pseudonyms import Pseudonyms
@@ -19,7 +25,7 @@ SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.1.1": "Digital X-Ray Image Storage - For Presentation",
 }
 
-# Image Pixel, VOI LUT, Modality LUT and detector geometry; plain values only, no free text.
+# Image Pixel, VOI LUT, Modality LUT and detector geometry; numbers and code strings, no free text.
 _KEPT = (
     "Modality",
     "BodyPartExamined",
@@ -51,6 +57,7 @@ _KEPT = (
     "LossyImageCompression",
 )
 _KEPT_LUT_SEQUENCES = ("VOILUTSequence", "ModalityLUTSequence")
+_CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, VR CS
 _OLDEST_YEARS = 89
 
 
@@ -62,23 +69,28 @@ def deidentify(source: Dataset, pseudonyms: Pseudonyms) -> FileDataset:
         pseudonyms: the keyed mapping.
 
     Raises:
-        InputError: the SOP class is not CR or DX (its name is in the sentence).
+        InputError: the SOP class is not CR or DX (its name is in the sentence), or the pixels or an
+            attribute that describes them cannot be read.
     """
     sop_class = str(source.get("SOPClassUID", ""))
     if sop_class not in SOP_CLASSES:
         raise InputError(f"objects of the class {UID(sop_class).name} are not taken")
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = sop_class
-    meta.MediaStorageSOPInstanceUID = pseudonyms.uid(str(source.SOPInstanceUID))
-    meta.TransferSyntaxUID = source.file_meta.TransferSyntaxUID
+    meta.MediaStorageSOPInstanceUID = pseudonyms.uid(str(source.get("SOPInstanceUID", "")))
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
     result = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
-    for keyword in _KEPT:
-        if keyword in source:
-            result[keyword] = source[keyword]
-    for keyword in _KEPT_LUT_SEQUENCES:
-        if keyword in source:
-            setattr(result, keyword, [_lut_item(item) for item in source[keyword].value])
-    result["PixelData"] = source["PixelData"]
+    try:
+        for keyword in _KEPT:
+            _copy(source, result, keyword)
+        for keyword in _KEPT_LUT_SEQUENCES:
+            if items := source.get(keyword):
+                setattr(result, keyword, [_lut_item(item) for item in items])
+        result.PixelData = _pixels(source)
+    except InputError:
+        raise
+    except Exception as error:  # pydicom and its decoders raise, and quote, whatever they met
+        raise InputError(f"the picture cannot be read ({type(error).__name__})") from None
     result.SOPClassUID = sop_class
     result.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
@@ -111,9 +123,36 @@ def age_years(source: Dataset) -> int | None:
     return None
 
 
+def _copy(source: Dataset, target: Dataset, keyword: str) -> None:
+    """Copy an element with the dictionary's VR, unless it is empty or a text that is no code."""
+    value = source.get(keyword)
+    if value is None or value == "":
+        return
+    setattr(target, keyword, value)
+    texts = value if isinstance(value, MultiValue) else [value]
+    if target[keyword].VR == "CS" and not all(_CODE_STRING.fullmatch(str(text)) for text in texts):
+        del target[keyword]
+
+
 def _lut_item(item: Dataset) -> Dataset:
     kept = Dataset()
-    for keyword in ("LUTDescriptor", "LUTData", "ModalityLUTType"):
-        if keyword in item:
-            kept[keyword] = item[keyword]
+    for keyword in ("LUTDescriptor", "LUTData"):
+        if item[keyword].VR not in ("US", "SS", "OW", "OB"):
+            raise InputError("a look-up table does not hold numbers")
+        kept[keyword] = item[keyword]
+    if "ModalityLUTType" in item:
+        kept.ModalityLUTType = "US"  # unspecified (PS3.3 C.11.1.1.2): the type may be free text
     return kept
+
+
+def _pixels(source: Dataset) -> bytes:
+    """The decoded pixels, little endian, with unused bits set by the sign or to 0."""
+    if source.get("SamplesPerPixel") != 1 or int(source.get("NumberOfFrames") or 1) != 1:
+        raise InputError("the picture is not a single grey one")
+    if source.HighBit != source.BitsStored - 1:
+        raise InputError("the pixels do not lie in the lowest bits")
+    pixels = pixel_array(source, index=0)
+    if pixels.shape != (source.Rows, source.Columns):
+        raise InputError("the picture is not of the size that its header says")
+    data = pixels.astype(np.dtype(pixels.dtype).newbyteorder("<"), copy=False).tobytes()
+    return data + b"\0" * (len(data) % 2)

@@ -83,13 +83,16 @@ def association(
                 ae.add_requested_context(sop_class, syntax)
             roles.append(build_role(sop_class, scp_role=True))
         handlers = [(evt.EVT_C_STORE, on_store)]
-    assoc = ae.associate(
-        archive.host,
-        archive.port,
-        ae_title=archive.ae_title,
-        ext_neg=roles,
-        evt_handlers=handlers,
-    )
+    try:
+        assoc = ae.associate(
+            archive.host,
+            archive.port,
+            ae_title=archive.ae_title,
+            ext_neg=roles,
+            evt_handlers=handlers,
+        )
+    except OSError as error:
+        raise InputError(_unreachable(error, archive)) from None
     if not assoc.is_established:
         raise InputError(_diagnosis(assoc, archive))
     try:
@@ -97,8 +100,8 @@ def association(
         accepted = {context.abstract_syntax for context in assoc.accepted_contexts}
         if missing := [syntax for syntax in needed if syntax not in accepted]:
             raise InputError(
-                f"The archive {archive} does not offer {' and '.join(s.name for s in missing)}: ask "
-                f"its administrator to allow them for {archive.calling_ae_title} "
+                f"The archive {archive} does not offer {' and '.join(s.name for s in missing)}: "
+                f"ask its administrator to allow them for {archive.calling_ae_title} "
                 "(archive.calling_ae_title)."
             )
         yield assoc
@@ -116,24 +119,31 @@ def _diagnosis(assoc: Association, archive: Archive) -> str:
                 f"it does not know the calling AE title {archive.calling_ae_title}: register it "
                 "there or change archive.calling_ae_title"
             ),
-            (1, 7): f"it does not answer to the AE title {archive.ae_title}: change archive.ae_title",
+            (
+                1,
+                7,
+            ): f"it does not answer to the AE title {archive.ae_title}: change archive.ae_title",
         }
         key = (answer.result_source, answer.diagnostic)
         reason = reasons.get(key, f"{answer.reason_str}; ask its administrator")
         return f"The archive at {archive.host}:{archive.port} refused the association: {reason}."
     try:
         socket.create_connection((archive.host, archive.port), archive.timeout_seconds).close()
-    except socket.gaierror:
-        return f"The host name {archive.host} is not known: check archive.host."
     except OSError as error:
-        cause = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
-        return (
-            f"The archive at {archive.host}:{archive.port} cannot be reached ({cause}): check "
-            "archive.host, archive.port and whether the archive is running."
-        )
+        return _unreachable(error, archive)
     return (
         f"The archive {archive} broke off before an association was made: check that archive.port "
         "is its DICOM port, and that it accepts this machine and archive.calling_ae_title."
+    )
+
+
+def _unreachable(error: OSError, archive: Archive) -> str:
+    if isinstance(error, socket.gaierror):
+        return f"The host name {archive.host} is not known: check archive.host."
+    cause = "no answer in time" if isinstance(error, TimeoutError) else error.strerror
+    return (
+        f"The archive at {archive.host}:{archive.port} cannot be reached ({cause}): check "
+        "archive.host, archive.port and whether the archive is running."
     )
 
 

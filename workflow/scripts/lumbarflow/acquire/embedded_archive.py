@@ -1,8 +1,8 @@
 """A DICOM archive for one run: pynetdicom's query/retrieve application over a folder of objects.
 
 It runs in a process of its own and is spoken to over the network like any archive. (As a Snakemake
-`service()` it would be left running, and the workflow waiting, whenever its consumer fails.) By hand:
-`python -m lumbarflow.acquire.embedded_archive STORAGE HOST PORT AE_TITLE`.
+`service()` it would be left running, and the workflow waiting, whenever its consumer fails.)
+By hand: `python -m lumbarflow.acquire.embedded_archive STORAGE HOST PORT AE_TITLE`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
-from pynetdicom import ALL_TRANSFER_SYNTAXES, AE, evt
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
 from pynetdicom.apps.qrscp import db, handlers
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
@@ -60,8 +60,8 @@ def running(storage: str | Path, host: str, port: int, ae_title: str) -> Iterato
             line = process.stdout.readline()
             if not line.strip().isdigit():
                 raise InputError(
-                    f"The embedded archive did not start: remove the folder {storage} and run the "
-                    "same command again."
+                    f"The embedded archive did not start: set archive.host to an address of this "
+                    f"machine, or remove the folder {storage} and run the same command again."
                 )
             yield int(line)
         finally:
@@ -137,4 +137,7 @@ if __name__ == "__main__":
     parser.add_argument("host")
     parser.add_argument("port", type=int)
     parser.add_argument("ae_title")
-    serve(**vars(parser.parse_args()))
+    try:
+        serve(**vars(parser.parse_args()))
+    except Exception as error:  # its text may quote an object
+        sys.exit(f"The archive stopped: {type(error).__name__}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ import pandas as pd
 from pydicom.dataset import Dataset
 
 from ..errors import InputError
-from ..files import atomic_path, write_png, write_table
-from .deidentify import age_years, deidentify, patient_key
+from ..files import write_bytes, write_png, write_table
+from .deidentify import SOP_CLASSES, age_years, deidentify, patient_key
 from .pseudonyms import Pseudonyms
 from .render import render
 
@@ -63,8 +64,8 @@ def take_dicom(
         "patient_id": pseudonyms.patient(patient_key(dataset)),
         "study_id": pseudonyms.study(str(dataset.get("StudyInstanceUID", ""))),
         "study_day": study_day,
-        "rows": dataset.get("Rows"),
-        "columns": dataset.get("Columns"),
+        "rows": _count(dataset, "Rows"),
+        "columns": _count(dataset, "Columns"),
         "pixel_spacing_mm": spacing,
         "pixel_spacing_source": spacing_source,
         "view": _code(dataset, "ViewPosition"),
@@ -77,18 +78,31 @@ def take_dicom(
         return row | {"reason": "not_lateral"}
     if _code(dataset, "BurnedInAnnotation") == "YES":
         return row | {"reason": "burned_in_annotation"}
-    try:
-        clean = deidentify(dataset, pseudonyms)
-    except InputError:
+    if str(dataset.get("SOPClassUID", "")) not in SOP_CLASSES:
         return row | {"reason": "sop_class_not_taken"}
     try:
+        clean = deidentify(dataset, pseudonyms)
         picture = render(clean)
     except InputError:
         return row | {"reason": "pixels_not_readable"}
-    with atomic_path(images / "dicom" / f"{image_id}.dcm") as temporary:
-        clean.save_as(temporary, enforce_file_format=True)
+    encoded = BytesIO()  # pydicom hides the cause of a failing write
+    clean.save_as(encoded, enforce_file_format=True)
+    write_bytes(images / "dicom" / f"{image_id}.dcm", encoded.getvalue())
     write_png(images / "png" / f"{image_id}.png", picture)
     return row | {"status": "accepted"}
+
+
+def rejected_unseen(
+    pseudonyms: Pseudonyms, uid: str, study_uid: str, study_day: int | None
+) -> dict[str, Any]:
+    """Manifest row of an object that the archive lists but that is of no class to ask for."""
+    return dict.fromkeys(MANIFEST) | {
+        "image_id": pseudonyms.image(uid),
+        "study_id": pseudonyms.study(study_uid),
+        "study_day": study_day,
+        "status": "rejected",
+        "reason": "sop_class_not_taken",
+    }
 
 
 def pixel_spacing(dataset: Dataset) -> tuple[float | None, str | None]:
@@ -98,12 +112,18 @@ def pixel_spacing(dataset: Dataset) -> tuple[float | None, str | None]:
     detector (DICOM PS3.3 10.7.1). Unequal or non-positive spacings count as unknown.
     """
     for keyword, source in (("PixelSpacing", "patient"), ("ImagerPixelSpacing", "detector")):
-        value = dataset.get(keyword)
-        if value is not None and len(value) == 2:
-            row, column = float(value[0]), float(value[1])
-            if row > 0 and np.isclose(row, column, rtol=0.01):
-                return row, source
+        try:
+            row, column = map(float, dataset.get(keyword))
+        except (TypeError, ValueError):  # missing, not two, or not numbers
+            continue
+        if 0 < row < np.inf and np.isclose(row, column, rtol=0.01):
+            return row, source
     return None, None
+
+
+def _count(dataset: Dataset, keyword: str) -> int | None:
+    value = dataset.get(keyword)
+    return value if isinstance(value, int) else None
 
 
 def _code(dataset: Dataset, keyword: str) -> str | None:

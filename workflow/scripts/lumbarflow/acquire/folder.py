@@ -7,14 +7,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pandas as pd
 import pydicom
 from pydicom.errors import InvalidDicomError
 
 from ..errors import InputError
-from ..files import read_grey, write_png
+from ..files import write_png
 from .films import MANIFEST, take_dicom, write_manifest
 from .pseudonyms import Pseudonyms
+from .render import stretch
 
 _PICTURES = {".png", ".jpg", ".jpeg"}
 _DICOM = {".dcm", ".dicom", ""}
@@ -105,7 +108,7 @@ def picture_patient(path: Path, folder: str | Path, pattern: str | None) -> str:
         return name
     try:
         found = re.search(pattern, name)
-        return found.group(1) if found else _no_patient(path)
+        return (found and found.group(1)) or _no_patient(path)
     except (re.error, IndexError):
         raise InputError(
             f"folder.patient_pattern: {pattern!r} is not a regular expression with a group."
@@ -131,7 +134,7 @@ def _take_picture(
     views: list[str],
     patient: str,
 ) -> dict[str, Any]:
-    image = read_grey(path)
+    image = _read_picture(path)
     image_id = _picture_id(path, folder, pseudonyms)
     row = dict.fromkeys(MANIFEST) | {
         "image_id": image_id,
@@ -146,6 +149,17 @@ def _take_picture(
         return row | {"reason": "not_lateral"}
     write_png(images / "png" / f"{image_id}.png", image)
     return row | {"status": "accepted"}
+
+
+def _read_picture(path: Path) -> np.ndarray:
+    """Read a PNG or JPEG film as rows x columns uint8; deeper grey values are stretched."""
+    data = np.fromfile(path, np.uint8)
+    mode = cv2.IMREAD_GRAYSCALE | cv2.IMREAD_ANYDEPTH
+    image = cv2.imdecode(data, mode) if data.size else None
+    if image is None:
+        raise InputError(f"{path} is not a readable image: replace or remove it.")
+    # 12 bits in 16 are usual: dividing by 256 would leave 16 grey values.
+    return image if image.dtype == np.uint8 else stretch(image)
 
 
 def _read_dicom(path: Path, pixels: bool = True) -> pydicom.FileDataset:

@@ -17,10 +17,12 @@ _SHORTEST_KEY = 16
 class Pseudonyms:
     """Maps identifiers to pseudonyms: the same key gives the same ones on every machine."""
 
-    def __init__(self, key: bytes):
+    def __init__(self, key: bytes, origin: str = "memory"):
+        """Keep the key; `origin`, where it comes from, is for the sentence of a short one."""
         if len(key) < _SHORTEST_KEY:
             raise InputError(
-                f"The pseudonym key is shorter than {_SHORTEST_KEY} bytes: use a longer random one."
+                f"The pseudonym key in {origin} is shorter than {_SHORTEST_KEY} bytes: use a "
+                "longer random one."
             )
         self._key = key
 
@@ -55,7 +57,7 @@ def load(key_file: str | Path) -> Pseudonyms:
     """
     value = os.environ.get(KEY_VARIABLE)
     if value is not None:
-        return Pseudonyms(value.encode())
+        return Pseudonyms(value.encode(), f"the environment variable {KEY_VARIABLE}")
     path = Path(key_file)
     try:
         if not path.exists():
@@ -68,7 +70,7 @@ def load(key_file: str | Path) -> Pseudonyms:
             else:
                 with os.fdopen(handle, "w") as stream:
                     stream.write(secrets.token_hex(32) + "\n")
-        return Pseudonyms(path.read_bytes().strip())
+        return Pseudonyms(path.read_bytes().strip(), str(path))
     except OSError as error:
         raise InputError(
             f"The pseudonym key {path} cannot be used ({error.strerror}): make it readable or set "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,9 @@ from pynetdicom.association import Association
 
 from ..errors import InputError
 from ..files import read_json, write_json
+from .deidentify import SOP_CLASSES
 from .dimse import Archive, association, find, get, identifier
-from .films import take_dicom, write_manifest
+from .films import rejected_unseen, take_dicom, write_manifest
 from .pseudonyms import Pseudonyms
 
 _SUCCESS, _OUT_OF_RESOURCES, _CANNOT_PROCESS = 0x0000, 0xA700, 0xC000
@@ -68,16 +70,18 @@ def retrieve(
         for number, study in enumerate(studies, start=1):
             uid = str(study.StudyInstanceUID)
             record = images / "studies" / f"{pseudonyms.study(uid)}.json"
-            study_rows = _known_rows(record, images, views)
+            asked = {"views": views, "modalities": modalities}
+            study_rows = _known_rows(record, images, asked)
             if study_rows is None:
-                receiver.study_day = days[uid]
-                study_rows = _fetch_study(assoc, archive, uid, modalities, receiver)
-                write_json(record, {"views": views, "rows": study_rows})
+                receiver.study_uid, receiver.study_day = uid, days[uid]
+                study_rows = _fetch_study(assoc, archive, modalities, receiver)
+                write_json(record, asked | {"rows": study_rows})
                 fetched += 1
                 left = (time.monotonic() - started) / fetched * (len(studies) - number)
                 if fetched % 10 == 0 or number == len(studies):
                     log.info("study %d of %d, about %.0f s left", number, len(studies), left)
-            rows += study_rows
+            # With another query, another study may be the patient's first.
+            rows += [row | {"study_day": days[uid]} for row in study_rows]
     table = write_manifest(manifest, rows)
     accepted = int((table["status"] == "accepted").sum())
     log.info(
@@ -114,8 +118,10 @@ def _date(value: Any) -> date | None:
         return None
 
 
-def _known_rows(record: Path, images: Path, views: list[str]) -> list[dict[str, Any]] | None:
-    """The manifest rows of a study that is whole on disk, otherwise None."""
+def _known_rows(
+    record: Path, images: Path, asked: dict[str, list[str]]
+) -> list[dict[str, Any]] | None:
+    """The manifest rows of a study that is whole on disk and was `asked` for so, otherwise None."""
     if not record.exists():
         return None
     content = read_json(record)
@@ -124,17 +130,24 @@ def _known_rows(record: Path, images: Path, views: list[str]) -> list[dict[str, 
         (images / "png" / f"{name}.png").exists() and (images / "dicom" / f"{name}.dcm").exists()
         for name in accepted
     )
-    return content["rows"] if here and content["views"] == views else None
+    same = all(content.get(key) == value for key, value in asked.items())
+    return content["rows"] if here and same else None
 
 
 class _Receiver:
     """Takes the objects of a C-GET as they arrive; `rows` and `failures` are for the caller."""
 
     def __init__(self, pseudonyms: Pseudonyms, images: Path, views: list[str]):
+        self.study_uid = ""
         self.study_day: int | None = None
         self.rows: list[dict[str, Any]] = []
         self.failures: list[Exception] = []
         self._pseudonyms, self._images, self._views = pseudonyms, images, views
+
+    def reject(self, uids: Iterable[str]) -> None:
+        """Note objects of the current study that are of no class to ask for."""
+        for uid in uids:
+            self.rows.append(rejected_unseen(self._pseudonyms, uid, self.study_uid, self.study_day))
 
     def on_store(self, event: evt.Event) -> int:
         """Handle a C-STORE request; return its status."""
@@ -144,27 +157,48 @@ class _Receiver:
             self.rows.append(
                 take_dicom(dataset, self._pseudonyms, self._images, self._views, self.study_day)
             )
-        except Exception as error:  # pynetdicom would swallow it: it is raised again by the caller
+        except (InputError, OSError) as error:  # pynetdicom would swallow it: the caller raises it
             self.failures.append(error)
-            return _OUT_OF_RESOURCES if isinstance(error, (InputError, OSError)) else _CANNOT_PROCESS
+            return _OUT_OF_RESOURCES
+        except Exception as error:  # a broken object; the exception may quote what it holds
+            sentence = (
+                f"The archive sent an object that cannot be read ({type(error).__name__}, study "
+                f"{self._pseudonyms.study(self.study_uid)}): correct it there, or leave its study "
+                "out with archive.study_dates."
+            )
+            self.failures.append(InputError(sentence))
+            return _CANNOT_PROCESS
         return _SUCCESS
 
 
 def _fetch_study(
-    assoc: Association, archive: Archive, study_uid: str, modalities: list[str], receiver: _Receiver
+    assoc: Association, archive: Archive, modalities: list[str], receiver: _Receiver
 ) -> list[dict[str, Any]]:
     """Fetch the series of the wanted modalities; return the manifest rows of their images."""
     receiver.rows = []
-    keys = {"StudyInstanceUID": study_uid}
+    keys = {"StudyInstanceUID": receiver.study_uid}
     for series in find(
         assoc, archive, identifier("SERIES", **keys, SeriesInstanceUID="", Modality="")
     ):
         if series.get("Modality") not in modalities:
             continue
         keys["SeriesInstanceUID"] = series.SeriesInstanceUID
-        wanted = len(find(assoc, archive, identifier("IMAGE", **keys, SOPInstanceUID="")))
+        listed = find(
+            assoc, archive, identifier("IMAGE", **keys, SOPInstanceUID="", SOPClassUID="")
+        )
+        # A series may hold objects that were not negotiated, such as raw films "for processing".
+        # Archives need not tell the class (PS3.4 C.6.1.1.5): then all are expected.
+        others = [
+            image for image in listed if image.get("SOPClassUID") not in (None, "", *SOP_CLASSES)
+        ]
+        wanted = len(listed) - len(others)
         before = len(receiver.rows)
-        get(assoc, archive, identifier("SERIES", **keys))
+        try:
+            if wanted:
+                get(assoc, archive, identifier("SERIES", **keys))
+        except InputError as error:
+            # An archive whose films are not taken here fails, too: the first failure is the cause.
+            receiver.failures.append(error)
         if receiver.failures:
             raise receiver.failures[0]
         if len(receiver.rows) - before < wanted:
@@ -172,4 +206,5 @@ def _fetch_study(
                 f"The archive {archive} sent {len(receiver.rows) - before} of {wanted} images of "
                 "a series: run the same command again (what is already here stays)."
             )
+        receiver.reject(str(image.SOPInstanceUID) for image in others)
     return receiver.rows

@@ -22,6 +22,7 @@ from mmengine.evaluator import BaseMetric, Evaluator
 from mmengine.hooks import CheckpointHook, Hook
 from mmengine.hub import get_config
 from mmengine.logging import HistoryBuffer
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch.utils.data import DataLoader
@@ -75,9 +76,7 @@ class DetectionNetwork:
         history: History,
     ) -> dict[str, Any]:
         """See :class:`lumbarflow.networks.base.Network`."""
-        passes = Passes(
-            len(train), settings.epoch_iterations * settings.batch_size, settings.seed
-        )
+        passes = Passes(len(train), settings.epoch_iterations * settings.batch_size, settings.seed)
         records = _Records(history, validation)
         runner = Runner(
             model=self._build(settings),
@@ -129,6 +128,7 @@ class DetectionNetwork:
         thresholds: dict[str, float],
     ) -> Iterator[tuple[str, list[Instance]]]:
         """See :class:`lumbarflow.networks.base.Network`."""
+        init_default_scope("mmdet")
         model = MODELS.build(_without_weights(self._build(settings)))
         model.load_state_dict(state)
         model.to(device()).eval()

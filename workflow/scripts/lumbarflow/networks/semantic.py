@@ -62,9 +62,7 @@ class SemanticNetwork:
             optimizer.load_state_dict(saved["optimizer"])
             first, best = saved["epoch"], saved["best"]
             history.resume(saved["history"], first)
-        passes = Passes(
-            len(train), settings.epoch_iterations * settings.batch_size, settings.seed
-        )
+        passes = Passes(len(train), settings.epoch_iterations * settings.batch_size, settings.seed)
         loader = DataLoader(
             Items(train, _Item(settings)),
             batch_size=settings.batch_size,
@@ -76,9 +74,7 @@ class SemanticNetwork:
             torch.manual_seed(settings.seed + epoch + 1)  # dropout, also after a resumption
             started = time.monotonic()
             loss = _train_epoch(model, optimizer, loader, settings, epoch)
-            history.add(
-                epoch + 1, "train", loss, {}, time.monotonic() - started, len(passes)
-            )
+            history.add(epoch + 1, "train", loss, {}, time.monotonic() - started, len(passes))
             started = time.monotonic()
             loss, score = _validate(model, validation, settings)
             history.add(
@@ -197,9 +193,7 @@ def _loss(logits: torch.Tensor, planes: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def _validate(
-    model: nn.Module, films: TrainingFilms, settings: Settings
-) -> tuple[float, float]:
+def _validate(model: nn.Module, films: TrainingFilms, settings: Settings) -> tuple[float, float]:
     """Mean loss and mean Dice of the foreground over the films."""
     model.eval()
     item = _Item(settings)

@@ -36,16 +36,18 @@ def train(
     """Train `model` and write its weights, history and record.
 
     Checkpoints lie in `work/{key}`, the key being a digest of the inputs and parameters: an
-    interrupted training goes on there, a changed one starts anew.
+    interrupted training goes on there, a finished one is taken from there, a changed one starts
+    anew. They stay, so that annotations changed back and forth do not cost a training.
 
     Args:
         model: name of the network.
         prepared: folder with `coco/` and `masks/`.
         pictures: folder with `{image_id}.png`.
-        parameters: `network`, `training`, `classes` and `foreground` of the configuration.
+        parameters: `network`, `training`, `classes` and `foreground` of the configuration, and
+            `code`, a digest of the code.
         threads: CPU threads.
         outputs: paths of `weights`, `history` and `record`.
-        work: folder for checkpoints; removed when the training is done.
+        work: folder for checkpoints.
         log: where progress is told.
 
     Raises:
@@ -58,9 +60,7 @@ def train(
     if parameters["network"]["epoch_iterations"] is None:
         settings = _one_pass(settings, len(subsets[0]))
     key = _key(prepared, parameters)
-    for other in work.glob("*"):
-        if other.name != key:
-            shutil.rmtree(other)
+    _keep_latest(work, key)
     folder = work / key
     folder.mkdir(parents=True, exist_ok=True)
     log.info(
@@ -92,7 +92,6 @@ def train(
         "versions": {name: version(name) for name in _PACKAGES},
     }
     write_json(outputs["record"], record)
-    shutil.rmtree(work)
     log.info(
         "%s: best epoch %d with validation Dice %.3f, %.0f s in this run",
         model,
@@ -105,7 +104,6 @@ def train(
 def make_settings(parameters: Mapping[str, Any], prepared: Path) -> Settings:
     """Settings of a network from the configuration, its canvas chosen where none is given."""
     network = dict(parameters["network"])
-    network.pop("title", None)
     size = network.pop("size") or films.full_size(prepared, ("train", "val", "test"))
     iterations = network.pop("epoch_iterations") or network["iterations"]
     return Settings(
@@ -124,6 +122,13 @@ def read_weights(path: Path) -> tuple[Settings, dict[str, Any]]:
     content = torch.load(path, map_location="cpu", weights_only=True)
     settings = content["settings"] | {"size": tuple(content["settings"]["size"])}
     return Settings(**settings), content["state_dict"]
+
+
+def _keep_latest(work: Path, key: str) -> None:
+    """Remove the checkpoints of other trainings but the latest."""
+    others = [folder for folder in work.glob("*") if folder.name != key]
+    for folder in sorted(others, key=lambda path: path.stat().st_mtime)[:-1]:
+        shutil.rmtree(folder)
 
 
 def _one_pass(settings: Settings, training_films: int) -> Settings:

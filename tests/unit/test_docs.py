@@ -1,0 +1,261 @@
+"""README.md and docs/: nothing in them may name what does not exist, or differ from the code."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import re
+import sys
+import types
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from jsonschema import Draft202012Validator
+
+from lumbarflow.acquire.films import MANIFEST
+from lumbarflow.annotate.qc import Finding
+from lumbarflow.evaluate.metrics import segmentation_metrics
+from lumbarflow.evaluate.tables import score_model, summarise
+from lumbarflow.prepare.splits import make_splits
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PACKAGE = ROOT / "workflow" / "scripts" / "lumbarflow"
+SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
+
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+DOTTED = re.compile(r"[a-z][a-z_0-9]*(?:\.[A-Za-z_0-9]+)+")
+FILES = {"csv", "html", "json", "jsonl", "key", "md", "parquet", "png", "pth", "py", "yaml"}
+NOT_KEYS = {"pandas.read_parquet"}
+
+
+def load_make_docs():
+    """Import tools/make_docs.py, which is no package."""
+    spec = importlib.util.spec_from_file_location("make_docs", ROOT / "tools" / "make_docs.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+make_docs = load_make_docs()
+KEYS = {key for key, _ in make_docs.keys(SCHEMA)} | {f"networks.{make_docs.NETWORK}"}
+
+
+def prose(page: Path) -> str:
+    """The text of a page without its fenced blocks."""
+    return FENCE.sub("", page.read_text(encoding="utf-8"))
+
+
+def blocks(page: Path, language: str) -> list[str]:
+    """The fenced blocks of a page in a language."""
+    return [body for name, body in FENCE.findall(page.read_text("utf-8")) if name == language]
+
+
+def code_spans(page: Path) -> list[str]:
+    """The inline code of a page."""
+    return re.findall(r"`([^`\n]+)`", prose(page))
+
+
+def commands() -> list[str]:
+    """Every line of a shell block, and every inline code, of all pages."""
+    lines = [line for page in PAGES for body in blocks(page, "bash") for line in body.splitlines()]
+    return lines + [span for page in PAGES for span in code_spans(page)]
+
+
+def named_keys(page: Path) -> set[str]:
+    """The configuration keys that the inline code of a page names, as `a.b` or `a: value`."""
+    found = set()
+    for span in code_spans(page):
+        key, colon, _ = span.partition(": ")
+        if colon and re.fullmatch(r"[a-z_.]+", key):
+            found.add(key)
+        elif DOTTED.fullmatch(span) and span.rpartition(".")[2] not in FILES:
+            found.add(span)
+    return found - NOT_KEYS
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def columns(heading: str) -> list[str]:
+    """The first column of the table below a heading of results.md."""
+    text = (ROOT / "docs/reference/results.md").read_text(encoding="utf-8")
+    section = re.search(rf"^#+ {re.escape(heading)}.*?\n(.*?)(?=^#|\Z)", text, re.M | re.S)
+    return re.findall(r"^\| `(\w+)` \|", section[1], re.MULTILINE)
+
+
+def test_configuration_page_is_as_generated():
+    assert make_docs.PAGE.read_text(encoding="utf-8") == make_docs.generate()
+
+
+def test_check_tells_a_page_that_differs(tmp_path, monkeypatch, capsys):
+    page = tmp_path / "configuration.md"
+    monkeypatch.setattr(make_docs, "ROOT", tmp_path)
+    monkeypatch.setattr(make_docs, "PAGE", page)
+    page.write_text("old")
+    monkeypatch.setattr(sys, "argv", ["make_docs.py", "--check"])
+    assert make_docs.main() == 1
+    assert page.read_text() == "old"
+    assert "differs" in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", ["make_docs.py"])
+    assert make_docs.main() == 0
+    assert page.read_text() == make_docs.generate(ROOT)
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"type": "integer", "minimum": 1}, "whole number, at least 1"),
+        ({"type": ["string", "null"]}, "text or null"),
+        ({"type": "string", "enum": ["a", "b"]}, "one of `a`, `b`"),
+        (
+            {"type": "array", "items": {"type": "integer", "minimum": 4}, "minItems": 1},
+            "list of whole numbers, at least 4, at least 1 of them",
+        ),
+        ({"type": "object", "additionalProperties": {"type": "string"}}, "group of text"),
+    ],
+)
+def test_type_of(entry, words):
+    assert make_docs.type_of(entry) == words
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_relative_links_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)\s]+)\)", prose(page))
+    for link in links:
+        path, _, anchor = link.partition("#")
+        target = (page.parent / path).resolve() if path else page
+        assert target.exists(), f"{page.name}: {link}"
+        assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
+
+
+def test_every_page_is_linked():
+    linked = {
+        (page.parent / link).resolve()
+        for page in PAGES
+        for link in re.findall(r"\]\((?!https?:)([^)\s#]+)", prose(page))
+    }
+    assert set(PAGES[1:]) <= linked
+
+
+def test_make_targets_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
+    named = {name for line in commands() for name in re.findall(r"\bmake ([a-z]\w*)", line)}
+    assert {"demo", "test"} <= named
+    assert named <= targets
+
+
+def test_forced_rules_exist():
+    rules = {
+        name
+        for path in (ROOT / "workflow/rules").glob("*.smk")
+        for name in re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE)
+    }
+    named = {name for line in commands() for name in re.findall(r"--forcerun (\w+)", line)}
+    assert named
+    assert named <= rules
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_configuration_keys_exist(page):
+    assert named_keys(page) <= KEYS
+
+
+def test_configuration_keys_are_found_in_the_pages():
+    named = set.union(*map(named_keys, PAGES))
+    assert {"archive.embedded", "preset", "networks.NAME.width"} <= named
+
+
+def test_configurations_in_the_pages_are_valid():
+    validator = Draft202012Validator(SCHEMA)
+    found = [yaml.safe_load(body) for page in PAGES for body in blocks(page, "yaml")]
+    assert found
+    for configuration in found:
+        assert not [error.message for error in validator.iter_errors(configuration)]
+
+
+def test_columns_in_results_are_those_of_the_code():
+    tree = ast.parse((PACKAGE / "predict/table.py").read_text())  # importing it takes torch
+    predictions = next(
+        ast.literal_eval(node.value)
+        for node in tree.body
+        if isinstance(node, ast.Assign) and node.targets[0].id == "COLUMNS"
+    )
+    empty = pd.DataFrame(columns=list(predictions)).astype(predictions)
+    per_image, per_class, instances = score_model("unet", empty, [], ["a"], ["a"])
+    films = pd.DataFrame({"image_id": list("abc"), "patient_id": list("xyz")})
+    scores = pd.DataFrame([["unet", "a", *[0.5] * 5]], columns=per_image.columns)
+    tables = {
+        "images/manifest.parquet": MANIFEST,
+        "annotations/qc.parquet": Finding._fields,
+        "splits.parquet": make_splits(films, 1, 0.5, 0),
+        "predictions/{model}.parquet": predictions,
+        "metrics/per_image.parquet": per_image,
+        "metrics/per_class.parquet": per_class,
+        "metrics/instances.parquet": instances,
+        "metrics/summary.parquet": summarise(scores, 0, 10),
+    }
+    for heading, table in tables.items():
+        assert columns(heading) == list(table), heading
+
+
+def test_findings_in_the_guide_are_those_of_the_code():
+    text = "".join((PACKAGE / f"annotate/{name}.py").read_text() for name in ("qc", "records"))
+    calls = r'(?:Problem\(|Finding\(image_id, None,)\s*"(\w+)",\s*(?:message, )?"(\w+)"'
+    page = (ROOT / "docs/how-to/annotate-in-via.md").read_text(encoding="utf-8")
+    listed = re.findall(r"^\| `(\w+)` \| (error|warning|info) \|", page, re.MULTILINE)
+    assert sorted(listed) == sorted(set(re.findall(calls, text)))
+
+
+def test_reasons_in_the_guide_are_those_of_the_code():
+    code = (PACKAGE / "acquire/films.py").read_text() + (PACKAGE / "acquire/folder.py").read_text()
+    page = (ROOT / "docs/how-to/own-archive.md").read_text(encoding="utf-8")
+    section = page.partition("## What is taken")[2].partition("\n## ")[0]
+    listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert sorted(listed) == sorted(set(re.findall(r'row \| {"reason": "(\w+)"', code)))
+
+
+def test_worked_cases_of_metrics_are_what_the_code_computes():
+    block, empty = np.zeros((4, 4), int), np.zeros((4, 4), int)
+    block[1:3, 1:3] = 1
+    absent_class, one_pixel = block.copy(), empty.copy()
+    absent_class[0, 0], one_pixel[0, 0] = 2, 1
+    cases = {
+        "one background pixel predicted as absent class 2": (block, absent_class),
+        "class 1 missed entirely": (block, empty),
+        "reference all background, one false pixel": (empty, one_pixel),
+    }
+    page = (ROOT / "docs/reference/metrics.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| ([^|]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|", page, re.M)
+    assert {case for case, *_ in rows} == set(cases)
+    for case, *values in rows:
+        computed = segmentation_metrics(*cases[case])
+        names = ("pixel_accuracy", "mean_accuracy", "mean_iou", "frequency_weighted_iou")
+        assert [float(value) for value in values] == pytest.approx(
+            [computed[name] for name in names], abs=5e-7
+        )
+
+
+def test_example_network_can_be_built():
+    torch = pytest.importorskip("torch")
+    from lumbarflow.networks.base import Settings
+
+    page = ROOT / "docs/how-to/add-a-network.md"
+    module = types.ModuleType("lumbarflow.networks.fpn")
+    module.__package__ = "lumbarflow.networks"
+    exec(compile(blocks(page, "python")[0], str(page), "exec"), vars(module))
+    entry = yaml.safe_load(blocks(page, "yaml")[0])["networks"]["fpn"]
+    entry.pop("title")
+    training = {"foreground": ["a"], "weights": None, "seed": 1, "augmentation": {}}
+    settings = Settings(classes=["a", "b"], **training, **entry)
+    assert hasattr(module.NETWORK, "fit")
+    with torch.no_grad():
+        logits = module._build(settings).eval()(torch.zeros(1, 1, 64, 96))
+    assert logits.shape == (1, 2, 64, 96)
