@@ -41,6 +41,9 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
         yield logging.getLogger(f"lumbarflow.{snakemake.rule}")
     except InputError as error:
         _stop(str(error), log_file)
+    except KeyboardInterrupt:
+        logging.getLogger("lumbarflow").info("stopped: the same command goes on from here")
+        raise SystemExit(130) from None
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise

@@ -2,14 +2,19 @@
 
 import segmentation_models_pytorch as smp
 
+from ..errors import InputError
 from .base import Settings
 from .semantic import SemanticNetwork
-
 
 _FULL_WIDTH = 256
 
 
 def _build(settings: Settings) -> smp.DeepLabV3:
+    if settings.batch_size == 1:
+        raise InputError(
+            "networks.deeplabv3.batch_size: expected at least 2, found 1, for DeepLabV3 normalises "
+            "the mean of a film over the batch."
+        )
     slim = settings.width < _FULL_WIDTH
     return smp.DeepLabV3(
         encoder_name=settings.backbone,

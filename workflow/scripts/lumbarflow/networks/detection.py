@@ -19,18 +19,16 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.evaluator import BaseMetric, Evaluator
-from mmengine.hooks import CheckpointHook, Hook
+from mmengine.hooks import Hook
 from mmengine.hub import get_config
-from mmengine.logging import HistoryBuffer
 from mmengine.registry import init_default_scope
 from mmengine.runner import Runner
 from mmengine.structures import InstanceData
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from ..prepare.masks import class_planes
-from ..train import augment
-from ..train import history as history_file
+from ..prepare.masks import class_planes, rasterise
+from ..train import augment, checkpoints
 from ..train.batches import Items, Passes, dice
 from ..train.films import TrainingFilms, fit, place
 from ..train.history import History
@@ -41,20 +39,6 @@ _WEIGHT_DECAY = 1e-2
 _GRADIENT_NORM = 10.0
 _SMALLEST_SIDE = 2.0  # pixels of the canvas; thinner boxes only disturb the box regression
 _VALIDATION_SCORE = 0.4
-
-# mmengine resumes with torch.load, which since torch 2.6 refuses what is not listed.
-torch.serialization.add_safe_globals(
-    [
-        HistoryBuffer,
-        np.ndarray,
-        np.dtype,
-        np.dtypes.Float64DType,
-        np.dtypes.Int64DType,
-        np._core.multiarray._reconstruct,
-        np._core.multiarray.scalar,
-        getattr,
-    ]
-)
 
 
 class DetectionNetwork:
@@ -77,7 +61,7 @@ class DetectionNetwork:
     ) -> dict[str, Any]:
         """See :class:`lumbarflow.networks.base.Network`."""
         passes = Passes(len(train), settings.epoch_iterations * settings.batch_size, settings.seed)
-        records = _Records(history, validation)
+        epochs = _Epochs(history, validation, settings, work / "last.pth")
         runner = Runner(
             model=self._build(settings),
             work_dir=str(work),
@@ -95,30 +79,23 @@ class DetectionNetwork:
             train_cfg={"by_epoch": True, "max_epochs": settings.epochs, "val_interval": 1},
             val_cfg={},
             optim_wrapper=_optimizer(settings),
-            custom_hooks=[_LearningRate(settings), records],
+            custom_hooks=[_LearningRate(settings), epochs],
             default_hooks={
                 "timer": {"type": "IterTimerHook"},
-                "checkpoint": {
-                    "type": "CheckpointHook",
-                    "interval": 1,
-                    "max_keep_ckpts": 1,
-                    "save_best": "foreground/dice",
-                    "rule": "greater",
-                },
+                "checkpoint": None,
                 "logger": None,
                 "param_scheduler": None,
                 "sampler_seed": {"type": "DistSamplerSeedHook"},
                 "runtime_info": {"type": "RuntimeInfoHook"},
             },
             default_scope="mmdet",
-            resume=(work / "last_checkpoint").exists(),
             randomness={"seed": settings.seed},
             experiment_name="training",
             log_level="ERROR",
             visualizer={"type": "DetLocalVisualizer", "vis_backends": []},
         )
         runner.train()
-        return _best_state(runner, work)
+        return epochs.best
 
     def predict(
         self,
@@ -206,16 +183,14 @@ def _sample(image_id: str, canvas: tuple[int, int], scale: float = 1.0) -> DetDa
 def _truth(contours: list[tuple[int, np.ndarray]], size: tuple[int, int]) -> InstanceData:
     boxes, labels, masks = [], [], []
     for label, points in contours:
-        mask = np.zeros(size, np.uint8)
-        # Four binary digits below the pixel, so that small outlines keep their place.
-        cv2.fillPoly(mask, [np.rint(points * 16).astype(np.int32)], 1, shift=4)
+        mask = rasterise(points + 0.5, *size)  # whose pixel corners are at whole numbers
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
         if len(rows) < _SMALLEST_SIDE or len(columns) < _SMALLEST_SIDE:
             continue
         boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
         labels.append(label)
         masks.append(mask)
-    stack = np.stack(masks) if masks else np.zeros((0, *size), np.uint8)
+    stack = np.stack(masks).astype(np.uint8) if masks else np.zeros((0, *size), np.uint8)
     return InstanceData(
         bboxes=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4),
         labels=torch.tensor(labels, dtype=torch.long),
@@ -252,24 +227,41 @@ class _LearningRate(Hook):
             group["lr"] = self._settings.learning_rate * factor
 
 
-class _Records(Hook):
-    """Fills the history, and takes it up again when the runner resumes."""
+class _Epochs(Hook):
+    """Fills the history, keeps the best weights, and saves and resumes after each validation.
+
+    The checkpoint hook of mmengine saves before the validation, so that an epoch interrupted
+    there would never be validated, and it writes in place.
+    """
 
     priority = "LOWEST"
 
-    def __init__(self, history: History, validation: TrainingFilms):
+    def __init__(
+        self, history: History, validation: TrainingFilms, settings: Settings, checkpoint: Path
+    ):
+        self.best: dict[str, torch.Tensor] = {}
         self._history = history
         self._validation = validation
+        self._settings = settings
+        self._checkpoint = checkpoint
         self._losses: list[float] = []
         self._seen = 0
         self._started = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        if runner.epoch > 0:
-            rows = history_file.read(self._history.path) if self._history.path.exists() else []
-            self._history.resume(rows, runner.epoch)
+        saved = checkpoints.load(self._checkpoint)
+        if saved is None:
+            return
+        runner.model.load_state_dict(saved["model"])
+        runner.optim_wrapper.load_state_dict(saved["optimizer"])
+        # As Runner.resume does.
+        runner.train_loop._epoch = saved["epoch"]
+        runner.train_loop._iter = saved["epoch"] * self._settings.epoch_iterations
+        self.best = saved["best"]
+        self._history.resume(saved["history"], saved["epoch"])
 
     def before_train_epoch(self, runner: Runner) -> None:
+        torch.manual_seed(self._settings.seed + runner.epoch + 1)  # of the sampled regions
         self._losses, self._seen, self._started = [], 0, time.monotonic()
 
     def after_train_iter(
@@ -305,6 +297,19 @@ class _Records(Hook):
             time.monotonic() - self._started,
             len(self._validation),
         )
+        state = runner.model.state_dict()
+        if self._history.best["epoch"] == runner.epoch:
+            self.best = {name: value.cpu().clone() for name, value in state.items()}
+        checkpoints.save(
+            self._checkpoint,
+            {
+                "model": state,
+                "optimizer": runner.optim_wrapper.state_dict(),
+                "epoch": runner.epoch,
+                "best": self.best,
+                "history": self._history.rows,
+            },
+        )
 
 
 class _ForegroundDice(BaseMetric):
@@ -333,14 +338,6 @@ class _ForegroundDice(BaseMetric):
         return {"dice": float(np.mean(results))}
 
 
-def _best_state(runner: Runner, work: Path) -> dict[str, Any]:
-    hook = next(hook for hook in runner.hooks if isinstance(hook, CheckpointHook))
-    best = Path(hook.best_ckpt_path) if hook.best_ckpt_path else None
-    if best is None or not best.exists():
-        raise InputError(f"The best checkpoint in {work} is missing: run the same command again.")
-    return torch.load(best, map_location="cpu", weights_only=True)["state_dict"]
-
-
 def _without_weights(model: Config) -> Config:
     model.backbone.init_cfg = None
     return model
@@ -361,7 +358,7 @@ def _instances(
     }
     found = model.test_step(batch)[0].pred_instances
     rows, columns = film.shape
-    smallest = thresholds["minimum_area"] * film.size
+    smallest = max(1, thresholds["minimum_area"] * film.size)
     order = torch.argsort(found.scores, descending=True)
     for index in order.tolist():
         score = float(found.scores[index])

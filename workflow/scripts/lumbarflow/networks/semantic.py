@@ -16,9 +16,8 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
-from ..files import atomic_path
 from ..prepare.masks import class_planes
-from ..train import augment
+from ..train import augment, checkpoints
 from ..train.batches import Items, Passes, dice
 from ..train.films import TrainingFilms, fit, place
 from ..train.history import History
@@ -55,9 +54,9 @@ class SemanticNetwork:
             model.parameters(), lr=settings.learning_rate, weight_decay=_WEIGHT_DECAY
         )
         checkpoint = work / "last.pth"
-        first, best = 0, copy.deepcopy(model.state_dict())
-        if checkpoint.exists():
-            saved = torch.load(checkpoint, map_location=device(), weights_only=True)
+        first, best = 0, {}
+        saved = checkpoints.load(checkpoint)
+        if saved is not None:
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
             first, best = saved["epoch"], saved["best"]
@@ -87,17 +86,16 @@ class SemanticNetwork:
             )
             if history.best["epoch"] == epoch + 1:
                 best = copy.deepcopy(model.state_dict())
-            with atomic_path(checkpoint) as temporary:
-                torch.save(
-                    {
-                        "model": model.state_dict(),
-                        "optimizer": optimizer.state_dict(),
-                        "epoch": epoch + 1,
-                        "best": best,
-                        "history": history.rows,
-                    },
-                    temporary,
-                )
+            checkpoints.save(
+                checkpoint,
+                {
+                    "model": model.state_dict(),
+                    "optimizer": optimizer.state_dict(),
+                    "epoch": epoch + 1,
+                    "best": best,
+                    "history": history.rows,
+                },
+            )
         return {name: value.cpu() for name, value in best.items()}
 
     def predict(

@@ -22,6 +22,7 @@ class Change:
         moved = cv2.warpAffine(picture, self.matrix, picture.shape[::-1], flags=cv2.INTER_LINEAR)
         shown = self.curve[moved].astype(np.float32)
         shown += rng.normal(0, self.noise, shown.shape).astype(np.float32)
+        shown[moved == 0] = 0  # the padding stays black, as at prediction
         return np.clip(shown, 0, 255).astype(np.uint8)
 
     def bits(self, bits: np.ndarray) -> np.ndarray:
@@ -56,6 +57,4 @@ def draw(rng: np.random.Generator, size: tuple[int, int], limits: Mapping[str, f
     contrast = np.exp(rng.uniform(-1, 1) * strength)
     brightness = rng.uniform(-1, 1) * strength * 0.4
     curve = np.clip((grey**gamma - 0.5) * contrast + 0.5 + brightness, 0, 1)
-    # The padding stays black, as at prediction.
-    curve[0] = 0
     return Change(matrix, np.rint(curve * 255).astype(np.uint8), rng.uniform(0, 12) * strength)

@@ -76,7 +76,9 @@ def full_size(prepared: Path, subsets: Iterable[str]) -> tuple[int, int]:
         for subset in subsets
         for image in read_json(prepared / "coco" / f"{subset}.json")["images"]
     ]
-    return tuple(-(-max(image[side] for image in images) // 32) * 32 for side in ("height", "width"))
+    return tuple(
+        -(-max(image[side] for image in images) // 32) * 32 for side in ("height", "width")
+    )
 
 
 def load(prepared: Path, pictures: Path, subset: str, canvas: tuple[int, int]) -> TrainingFilms:
@@ -97,7 +99,9 @@ def load(prepared: Path, pictures: Path, subset: str, canvas: tuple[int, int]) -
             f"{prepared}/coco/{subset}.json holds no film: annotate some of its films or change "
             "`splits` in the configuration."
         )
-    polygons: dict[int, list[tuple[int, np.ndarray]]] = {image["id"]: [] for image in coco["images"]}
+    polygons: dict[int, list[tuple[int, np.ndarray]]] = {
+        image["id"]: [] for image in coco["images"]
+    }
     for annotation in coco["annotations"]:
         for ring in annotation["segmentation"]:
             points = np.asarray(ring, np.float64).reshape(-1, 2)
@@ -114,7 +118,7 @@ def load(prepared: Path, pictures: Path, subset: str, canvas: tuple[int, int]) -
         scale = fit(picture.shape, canvas).scale
         films.image_ids.append(image_id)
         films.pictures.append(place(picture, canvas, cv2.INTER_AREA))
-        films.bits.append(place(mask, canvas, cv2.INTER_NEAREST))
+        films.bits.append(place(mask, canvas, cv2.INTER_NEAREST_EXACT))
         films.polygons.append(
             [Polygon(index, scale_points(points, scale)) for index, points in polygons[image["id"]]]
         )

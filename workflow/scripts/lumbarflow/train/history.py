@@ -76,8 +76,3 @@ class History:
 
     def _write(self) -> None:
         write_text(self.path, "".join(json.dumps(row) + "\n" for row in self.rows))
-
-
-def read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a history file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -35,9 +35,9 @@ def train(
 ) -> None:
     """Train `model` and write its weights, history and record.
 
-    Checkpoints lie in `work/{key}`, the key being a digest of the inputs and parameters: an
-    interrupted training goes on there, a finished one is taken from there, a changed one starts
-    anew. They stay, so that annotations changed back and forth do not cost a training.
+    Checkpoints lie in `work/{key}`, the key being a digest of the annotations, the parameters and
+    the canvas: an interrupted training goes on there, a finished one is taken from there, a changed
+    one starts anew. They stay, so that annotations changed back and forth do not cost a training.
 
     Args:
         model: name of the network.
@@ -59,7 +59,7 @@ def train(
     subsets = [films.load(prepared, pictures, name, settings.size) for name in ("train", "val")]
     if parameters["network"]["epoch_iterations"] is None:
         settings = _one_pass(settings, len(subsets[0]))
-    key = _key(prepared, parameters)
+    key = _key(prepared, parameters, settings.size)
     _keep_latest(work, key)
     folder = work / key
     folder.mkdir(parents=True, exist_ok=True)
@@ -140,8 +140,9 @@ def _plain(settings: Settings) -> dict[str, Any]:
     return vars(settings) | {"size": list(settings.size)}
 
 
-def _key(prepared: Path, parameters: Mapping[str, Any]) -> str:
-    digest = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+def _key(prepared: Path, parameters: Mapping[str, Any], size: tuple[int, int]) -> str:
+    # The canvas too: where the configuration gives none, it depends on the test films as well.
+    digest = hashlib.sha256(json.dumps([parameters, size], sort_keys=True).encode())
     for subset in ("train", "val"):
         digest.update((prepared / "coco" / f"{subset}.json").read_bytes())
     return digest.hexdigest()[:16]

@@ -1,0 +1,456 @@
+"""The five networks: training, resumption, damaged checkpoints, prediction, a sixth one."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import hypothesis
+import numpy as np
+import pytest
+import tiny_films
+import torch
+import yaml
+from hypothesis import strategies
+
+from lumbarflow import files, networks
+from lumbarflow.config import resolve
+from lumbarflow.errors import InputError
+from lumbarflow.files import read_grey
+from lumbarflow.networks import detection, semantic
+from lumbarflow.networks.base import Settings
+from lumbarflow.predict.table import predict
+from lumbarflow.train import checkpoints, run
+from lumbarflow.train.films import Polygon, load, scale_points
+from lumbarflow.train.history import History
+
+ROOT = Path(__file__).parents[2]
+PACKAGE = ROOT / "workflow" / "scripts" / "lumbarflow"
+SEMANTIC = ["deeplabv3", "pspnet", "unet"]
+DETECTION = ["mask_rcnn", "yolact"]
+ALL = sorted(SEMANTIC + DETECTION)
+THREADS = 1  # more cost more than they bring where films are this small
+THRESHOLDS = {"probability_threshold": 0.3, "minimum_area": 0.0, "score_threshold": 0.0}
+# A backbone of 18 layers, four epochs of two steps.
+FOUR_EPOCHS = {"iterations": 8}
+
+log = logging.getLogger("lumbarflow.test")
+
+
+class Interrupted(History):
+    """A history that is interrupted, as by Ctrl+C, when it is given the row named `at`."""
+
+    at = 3, "train"
+
+    def add(self, epoch, split, *rest):
+        if (epoch, split) == self.at:
+            raise KeyboardInterrupt
+        super().add(epoch, split, *rest)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def no_waiting_for_the_disk():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files.os, "fsync", lambda handle: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def no_checkpoints_left(tmp_path):
+    """Checkpoints of real backbones are 180 MB each, and pytest keeps folders of three runs."""
+    yield
+    shutil.rmtree(tmp_path / "checkpoints", ignore_errors=True)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def threads_of_the_others():
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
+def small(monkeypatch):
+    """A semantic network of one layer, `small`, for what all of them share."""
+    network = semantic.SemanticNetwork(
+        lambda settings: torch.nn.Conv2d(1, len(settings.classes), 3, padding="same")
+    )
+    load_network = networks.load
+    monkeypatch.setattr(
+        networks, "load", lambda name: network if name == "small" else load_network(name)
+    )
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    return tiny_films.write(tmp_path_factory.mktemp("data"))
+
+
+def train(model, data, folder, **network):
+    """Train in `folder`; return the rows of the history."""
+    return train_with(tiny_films.parameters(**network), model, data, folder)
+
+
+def train_with(parameters, model, data, folder):
+    outputs = {
+        "weights": folder / "model.pth",
+        "history": folder / "history.jsonl",
+        "record": folder / "run.json",
+    }
+    run.train(model, *data, parameters, THREADS, outputs, folder / "checkpoints", log)
+    return rows(outputs["history"])
+
+
+def rows(path):
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def untimed(history):
+    return [(row["epoch"], row["split"], row["loss"], row["metrics"]) for row in history]
+
+
+def interrupt(model, data, folder, monkeypatch, at=(3, "train"), **network):
+    """Train until `at` in the history, then stop; return the folder with the checkpoints."""
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "History", type("Stopped", (Interrupted,), {"at": at}))
+        with pytest.raises(KeyboardInterrupt):
+            train(model, data, folder, **network)
+    return max((folder / "checkpoints").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    """A function that gives the folder of a network trained for four epochs, made once."""
+    folders = {}
+
+    def folder_of(model):
+        if model not in folders:
+            folder = tmp_path_factory.mktemp(model)
+            train(model, data, folder, **FOUR_EPOCHS)
+            shutil.rmtree(folder / "checkpoints")
+            folders[model] = folder
+        return folders[model]
+
+    return folder_of
+
+
+def test_the_five_networks_are_there():
+    assert networks.available() == ALL
+
+
+@pytest.mark.parametrize("model", ALL)
+def test_training(model, trained):
+    folder = trained(model)
+    history = rows(folder / "history.jsonl")
+    assert [(row["epoch"], row["split"]) for row in history] == [
+        (epoch, split) for epoch in (1, 2, 3, 4) for split in ("train", "val")
+    ]
+    for row in history:
+        assert row["seconds"] > 0
+        assert row["images_per_second"] > 0
+        if row["split"] == "train":
+            assert np.isfinite(row["loss"])
+            assert row["metrics"] == {}
+        else:
+            assert row["loss"] is None or np.isfinite(row["loss"])
+            assert 0 <= row["metrics"]["dice"] <= 1
+    record = json.loads((folder / "run.json").read_text())
+    scores = {row["epoch"]: row["metrics"]["dice"] for row in history if row["split"] == "val"}
+    assert record["best_validation_dice"] == scores[record["best_epoch"]] == max(scores.values())
+    assert record["epochs"] == 4
+    assert record["iterations"] == 8
+    assert sorted(file.name for file in folder.iterdir()) == [
+        "history.jsonl",
+        "model.pth",
+        "run.json",
+    ]
+
+
+@pytest.mark.parametrize("model", ALL)
+def test_weights_are_read_back(model, trained):
+    settings, state = run.read_weights(trained(model) / "model.pth")
+    assert settings == Settings(
+        classes=tiny_films.CLASSES,
+        foreground=["lumbar_vertebra", "sacral_vertebra"],
+        backbone="resnet18",
+        width=8,
+        weights=None,
+        size=(96, 64),
+        iterations=8,
+        epoch_iterations=2,
+        batch_size=2,
+        learning_rate=0.001,
+        seed=3,
+        augmentation=tiny_films.AUGMENTATION,
+    )
+    assert all(isinstance(value, torch.Tensor) for value in state.values())
+    assert all(torch.isfinite(value).all() for value in state.values())
+    record = json.loads((trained(model) / "run.json").read_text())
+    assert record["parameters"] > 100_000
+
+
+@pytest.mark.parametrize("model", ALL)
+def test_prediction(model, trained, data):
+    settings, state = run.read_weights(trained(model) / "model.pth")
+    film = read_grey(data[1] / "test0.png")
+    films = [("test0", film), ("wide", np.ascontiguousarray(film.T)), ("black", film * 0)]
+    found = dict(networks.load(model).predict(state, iter(films), settings, THRESHOLDS))
+    assert list(found) == ["test0", "wide", "black"]
+    assert found["test0"]  # at thresholds this low, even a network that has learnt little
+    for image_id, film in films:
+        for instance in found[image_id]:
+            assert instance.mask.shape == film.shape
+            assert instance.mask.dtype == bool
+            assert instance.mask.any()
+            assert 0 <= instance.score <= 1
+            assert instance.class_name in tiny_films.CLASSES
+
+
+def test_prediction_as_a_table(trained, data):
+    table = predict(
+        "unet", trained("unet") / "model.pth", ["test0"], data[1], THRESHOLDS, THREADS, log
+    )
+    assert len(table) > 0
+    assert set(table["rle_height"]) == {tiny_films.FILM[0]}
+    assert set(table["rle_width"]) == {tiny_films.FILM[1]}
+
+
+@pytest.mark.usefixtures("small")
+def test_the_seed_alone_decides(data, tmp_path):
+    def history(name, seed):
+        parameters = tiny_films.parameters()
+        parameters["training"]["seed"] = seed
+        return untimed(train_with(parameters, "small", data, tmp_path / name))
+
+    assert history("first", 3) == history("again", 3) != history("other", 4)
+
+
+# The uninterrupted training is another one: that both agree shows that the seed decides, too.
+@pytest.mark.parametrize("model", ALL)
+def test_an_interrupted_training_goes_on(model, trained, data, tmp_path, monkeypatch, caplog):
+    interrupt(model, data, tmp_path, monkeypatch, **FOUR_EPOCHS)
+    with caplog.at_level(logging.INFO):
+        history = train(model, data, tmp_path, **FOUR_EPOCHS)
+    assert "going on after epoch 2 of 4" in caplog.messages
+    assert untimed(history) == untimed(rows(trained(model) / "history.jsonl"))
+    resumed, straight = (
+        run.read_weights(folder / "model.pth")[1] for folder in (tmp_path, trained(model))
+    )
+    assert all(torch.equal(resumed[name], straight[name]) for name in straight)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("model", ["small", "yolact"])
+def test_an_epoch_that_was_not_validated_is_done_again(model, data, tmp_path, monkeypatch):
+    interrupt(model, data, tmp_path, monkeypatch, at=(2, "val"))
+    history = train(model, data, tmp_path)
+    assert [(row["epoch"], row["split"]) for row in history] == [
+        (epoch, split) for epoch in (1, 2) for split in ("train", "val")
+    ]
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("model", ["small", "yolact"])
+def test_the_best_epoch_may_lie_before_the_interruption(model, data, tmp_path, monkeypatch):
+    scores = iter([0.3, 0.9, 0.2, 0.1])
+    monkeypatch.setattr(semantic, "_validate", lambda *_: (1.0, next(scores)))
+    monkeypatch.setattr(
+        detection._ForegroundDice, "compute_metrics", lambda *_: {"dice": next(scores)}
+    )
+    kept = interrupt(model, data, tmp_path, monkeypatch, **FOUR_EPOCHS)
+    second = torch.load(kept / "last.pth", weights_only=True)["model"]
+    train(model, data, tmp_path, **FOUR_EPOCHS)
+    record = json.loads((tmp_path / "run.json").read_text())
+    assert (record["best_epoch"], record["best_validation_dice"]) == (2, 0.9)
+    state = run.read_weights(tmp_path / "model.pth")[1]
+    assert all(torch.equal(state[name], second[name].cpu()) for name in state)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("model", ["small", "yolact"])
+def test_a_finished_training_is_taken_from_its_checkpoint(model, data, tmp_path):
+    first = train(model, data, tmp_path)
+    weights = run.read_weights(tmp_path / "model.pth")[1]
+    (tmp_path / "model.pth").unlink()
+    assert train(model, data, tmp_path) == first  # to the second
+    again = run.read_weights(tmp_path / "model.pth")[1]
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("model", ["small", "yolact"])
+def test_a_damaged_checkpoint_is_passed_over(model, data, tmp_path, monkeypatch, caplog):
+    last = interrupt(model, data, tmp_path, monkeypatch, at=(2, "train")) / "last.pth"
+    whole = last.read_bytes()
+    last.write_bytes(whole[: len(whole) // 2])
+    history = train(model, data, tmp_path)
+    assert f"the checkpoint {last} is not readable: starting anew" in caplog.messages
+    assert [row["epoch"] for row in history] == [1, 1, 2, 2]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    path = tmp_path_factory.mktemp("checkpoint") / "last.pth"
+    checkpoints.save(path, {"model": {"weight": torch.arange(300.0)}, "epoch": 2})
+    return path
+
+
+def test_a_checkpoint_comes_back(checkpoint, tmp_path):
+    content = checkpoints.load(checkpoint)
+    assert content["epoch"] == 2
+    assert torch.equal(content["model"]["weight"], torch.arange(300.0))
+    assert checkpoints.load(tmp_path / "none.pth") is None
+
+
+@hypothesis.settings(max_examples=60, deadline=None)
+@hypothesis.given(strategies.data())
+def test_no_damage_to_a_checkpoint_is_an_error(checkpoint, tmp_path_factory, data):
+    whole = checkpoint.read_bytes()
+    length = data.draw(strategies.integers(0, len(whole) - 1))
+    place = whole.index(torch.arange(300.0).numpy().tobytes()) + length % 1200
+    for damaged in (
+        whole[:length],
+        whole[length + 1 :],
+        data.draw(strategies.binary(max_size=40)),
+        whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :],
+    ):
+        path = tmp_path_factory.getbasetemp() / "damaged.pth"
+        path.write_bytes(damaged)
+        assert checkpoints.load(path) is None
+
+
+@pytest.mark.usefixtures("small")
+def test_a_changed_parameter_starts_anew(data, tmp_path, monkeypatch, caplog):
+    old = interrupt("small", data, tmp_path, monkeypatch, at=(2, "train"))
+    with caplog.at_level(logging.INFO):
+        train("small", data, tmp_path, learning_rate=0.002)
+        assert not any("going on" in message for message in caplog.messages)
+        assert old.exists()  # the latest of the others: the change may be taken back
+        train("small", data, tmp_path, learning_rate=0.003)
+        assert not any("going on" in message for message in caplog.messages)
+    assert not old.exists()
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+
+
+@pytest.mark.usefixtures("small")
+def test_changed_annotations_start_anew(tmp_path, monkeypatch):
+    data = tiny_films.write(tmp_path / "data")
+    old = interrupt("small", data, tmp_path, monkeypatch, at=(2, "train"))
+    data = tiny_films.write(tmp_path / "data", train=4)
+    assert interrupt("small", data, tmp_path, monkeypatch, at=(1, "train")) != old
+
+
+@pytest.mark.parametrize("model", DETECTION)
+def test_films_without_a_structure_train_as_well(model, tmp_path):
+    data = tiny_films.write(tmp_path / "data", train=2, bare=True)
+    assert len(train(model, data, tmp_path, iterations=2)) == 2
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("model", ["small", "mask_rcnn"])
+def test_a_loss_that_is_no_number_is_a_sentence(model, data, tmp_path):
+    with pytest.raises(InputError, match=r"no longer a number: lower networks\.<name>"):
+        train(model, data, tmp_path, learning_rate=1e30, iterations=40)
+
+
+def test_a_batch_of_one_is_a_sentence_where_it_cannot_be_normalised(data, tmp_path):
+    with pytest.raises(InputError, match=r"deeplabv3\.batch_size: expected at least 2"):
+        train("deeplabv3", data, tmp_path, batch_size=1)
+
+
+@pytest.mark.parametrize("model", ["pspnet", "unet"])
+def test_a_batch_of_one_trains(model, data, tmp_path):
+    assert len(train(model, data, tmp_path, batch_size=1, iterations=2)) == 2
+
+
+@pytest.mark.usefixtures("small")
+def test_the_canvas_and_the_epoch_are_chosen_where_none_is_given(data, tmp_path):
+    history = train("small", data, tmp_path, size=None, epoch_iterations=None, iterations=2)
+    settings, _ = run.read_weights(tmp_path / "model.pth")
+    assert settings.size == (160, 96)
+    assert settings.epoch_iterations == 1  # three films, two a step
+    assert [row["epoch"] for row in history] == [1, 1, 2, 2]
+
+
+def test_targets_of_a_detector_cover_what_the_masks_do(data):
+    films = load(*data, "train", (160, 96))
+    for bits, polygons in zip(films.bits, films.polygons, strict=True):
+        contours = [(polygon.class_index, polygon.points) for polygon in polygons]
+        truth = detection._truth(contours, bits.shape)
+        assert truth.labels.tolist() == [polygon.class_index for polygon in polygons]
+        drawn = np.zeros_like(bits)
+        for label, mask in zip(truth.labels.tolist(), truth.masks.masks, strict=True):
+            drawn |= mask << label
+        assert (drawn == bits).mean() > 0.99
+        for box, mask in zip(truth.bboxes.tolist(), truth.masks.masks, strict=True):
+            x, y, width, height = cv2.boundingRect(mask)
+            assert box == [x, y, x + width, y + height]
+
+
+def test_targets_of_a_detector_without_thin_objects():
+    line = Polygon(0, scale_points(np.array([[3.0, 3], [30, 3], [30, 4], [3, 4]]), 1))
+    outside = Polygon(1, np.array([[-9.0, -9], [-3, -9], [-3, -3]]))
+    truth = detection._truth([(p.class_index, p.points) for p in (line, outside)], (32, 64))
+    assert truth.bboxes.shape == (0, 4)
+    assert truth.masks.masks.shape == (0, 32, 64)
+
+
+SIXTH = '''"""A sixth network: one layer."""
+
+from torch import nn
+
+from .base import Settings
+from .semantic import SemanticNetwork
+
+
+def _build(settings: Settings) -> nn.Module:
+    return nn.Conv2d(1, len(settings.classes), settings.width | 1, padding="same")
+
+
+NETWORK = SemanticNetwork(_build)
+'''
+
+TRAIN_SIXTH = """
+import logging, sys
+from pathlib import Path
+import tiny_films
+from lumbarflow import networks
+from lumbarflow.train.run import train
+
+assert Path(networks.__file__).is_relative_to(sys.argv[1])
+folder = Path(sys.argv[2])
+outputs = {name: folder / name for name in ("weights", "history", "record")}
+train("one_layer", *tiny_films.write(folder), tiny_films.parameters(), 1, outputs,
+      folder / "checkpoints", logging.getLogger())
+print(",".join(networks.available()))
+"""
+
+
+def test_a_sixth_network_is_one_file_and_one_entry(tmp_path):
+    scripts = tmp_path / "scripts"
+    shutil.copytree(PACKAGE, scripts / "lumbarflow")
+    (scripts / "lumbarflow" / "networks" / "one_layer.py").write_text(SIXTH)
+    environment = {"PYTHONPATH": f"{scripts}:{ROOT / 'tests'}", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(
+        [sys.executable, "-c", TRAIN_SIXTH, str(scripts), str(tmp_path / "results")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    known = done.stdout.strip().split(",")
+    assert known == sorted([*ALL, "one_layer"])
+    assert len(rows(tmp_path / "results" / "history")) == 4
+    entry = yaml.safe_load("networks: {one_layer: {width: 9, size: [96, 64]}}")
+    schema = ROOT / "workflow" / "schemas" / "config.schema.yaml"
+    config = resolve(entry, schema, ROOT / "config" / "presets", known)
+    assert config["models"][-1] == "one_layer"
+    assert config["networks"]["one_layer"]["width"] == 9
+    with pytest.raises(InputError, match=r"networks\.one_layer: no such network"):
+        resolve(entry, schema, ROOT / "config" / "presets", ALL)

@@ -1,0 +1,176 @@
+"""Films on a network's canvas: letterbox, coordinates, errors."""
+
+from __future__ import annotations
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+import tiny_films
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from lumbarflow.errors import InputError
+from lumbarflow.files import write_json, write_png
+from lumbarflow.prepare.masks import class_planes, rasterise
+from lumbarflow.train.films import fit, full_size, load, place, scale_points
+
+CANVAS = 96, 64
+
+sides = st.integers(1, 400)
+sizes = st.tuples(sides, sides)
+unhurried = settings(max_examples=80, deadline=None)
+
+
+def iou(a, b):
+    return (a & b).sum() / (a | b).sum()
+
+
+@unhurried
+@given(sizes, sizes)
+def test_fit_keeps_the_aspect_ratio_and_fills_one_side(film, canvas):
+    box = fit(film, canvas)
+    assert 1 <= box.rows <= canvas[0]
+    assert 1 <= box.columns <= canvas[1]
+    assert box.rows == canvas[0] or box.columns == canvas[1]
+    for side, length in ((box.rows, film[0]), (box.columns, film[1])):
+        assert side == 1 or abs(side - length * box.scale) <= 0.5 + 1e-9
+
+
+@unhurried
+@given(sizes, sizes)
+def test_place_leaves_nothing_outside_the_letterbox(film, canvas):
+    placed = place(np.full(film, 200, np.uint8), canvas, cv2.INTER_AREA)
+    box = fit(film, canvas)
+    assert placed.shape == canvas
+    assert placed.dtype == np.uint8
+    assert (placed[: box.rows, : box.columns] == 200).all()
+    assert (placed > 0).sum() == box.rows * box.columns
+
+
+def test_fit_by_hand():
+    assert vars(fit((150, 83), (96, 64))) == {"scale": 0.64, "rows": 96, "columns": 53}
+    assert vars(fit((30, 60), (96, 64))) == {"scale": 64 / 60, "rows": 32, "columns": 64}
+    assert fit((96, 64), (96, 64)).scale == 1
+
+
+blocks = st.tuples(st.integers(5, 60), st.integers(5, 40), st.integers(20, 80), st.integers(15, 40))
+
+
+@unhurried
+@given(blocks)
+def test_a_mask_comes_back_from_the_letterbox(block):
+    top, left, height, width = block
+    mask = np.zeros(tiny_films.FILM, np.uint8)
+    mask[top : top + height, left : left + width] = 1
+    box = fit(mask.shape, CANVAS)
+    placed = place(mask, CANVAS, cv2.INTER_NEAREST_EXACT)
+    inside = placed[: box.rows, : box.columns]
+    back = cv2.resize(inside, mask.shape[::-1], interpolation=cv2.INTER_NEAREST_EXACT)
+    # Half a pixel of the canvas is less than a pixel of the film: no edge is further off.
+    assert np.abs(np.subtract(cv2.boundingRect(back)[:2], (left, top))).max() <= 1
+    assert np.abs(np.subtract(cv2.boundingRect(back)[2:], (width, height))).max() <= 2
+    assert set(np.unique(back)) == {0, 1}
+
+
+SQUARE = np.array([[-15.0, -15], [15, -15], [15, 15], [-15, 15]])
+quadrangles = st.tuples(
+    st.lists(st.floats(-4, 4), min_size=8, max_size=8), st.floats(20, 60), st.floats(20, 100)
+).map(lambda drawn: SQUARE + np.reshape(drawn[0], (4, 2)) + drawn[1:])
+
+
+@unhurried
+@given(quadrangles)
+def test_scaled_points_lie_where_the_scaled_mask_does(polygon):
+    size = 300, 166
+    scale = fit(size, CANVAS).scale
+    mask = rasterise(polygon * 2, *size).astype(np.float32)
+    box = fit(size, CANVAS)
+    covered = cv2.resize(mask, (box.columns, box.rows), interpolation=cv2.INTER_AREA)
+    points = scale_points(polygon * 2, scale)
+    # The area by Green's theorem and the centroid of the pixels are free of a pixel rule.
+    rows, columns = np.indices(covered.shape)
+    x, y = points.T
+    cross = x * np.roll(y, -1) - np.roll(x, -1) * y
+    area = cross.sum() / 2
+    centre_x = ((x + np.roll(x, -1)) * cross).sum() / (6 * area)
+    centre_y = ((y + np.roll(y, -1)) * cross).sum() / (6 * area)
+    assert area == pytest.approx(covered.sum(), rel=0.05)
+    assert centre_x == pytest.approx((columns * covered).sum() / covered.sum(), abs=0.3)
+    assert centre_y == pytest.approx((rows * covered).sum() / covered.sum(), abs=0.3)
+
+
+def test_a_pixel_of_the_film_is_a_pixel_of_a_canvas_of_its_size():
+    corners = np.array([[2.0, 5], [3, 5], [3, 6], [2, 6]])
+    moved = scale_points(corners, 1.0)
+    assert moved.mean(axis=0).tolist() == [2, 5]  # OpenCV's centre of the pixel in column 2, row 5
+    # Four binary digits below the pixel; OpenCV draws the outline as well.
+    drawn = cv2.fillPoly(np.zeros((9, 9), np.uint8), [np.rint(moved * 16).astype(int)], 1, shift=4)
+    assert drawn[5, 2] == 1
+
+
+@pytest.mark.parametrize("canvas", [(64, 64), (96, 64), (160, 96)])
+def test_load(tmp_path, canvas):
+    prepared, pictures = tiny_films.write(tmp_path)
+    films = load(prepared, pictures, "train", canvas)
+    assert len(films) == 3
+    assert films.image_ids == ["train0", "train1", "train2"]
+    for picture, bits, polygons in zip(films.pictures, films.bits, films.polygons, strict=True):
+        assert picture.shape == bits.shape == canvas
+        assert picture.dtype == bits.dtype == np.uint8
+        planes = class_planes(bits, len(tiny_films.CLASSES))
+        assert (planes[0] & planes[2]).any()  # the screw over the vertebra
+        drawn = np.zeros_like(planes)
+        for polygon in polygons:
+            drawn[polygon.class_index] |= rasterise(polygon.points + 0.5, *canvas)
+        # Screws are seven pixels of the film wide.
+        for mask, plane, least in zip(drawn, planes, (0.9, 0.9, 0.8), strict=True):
+            assert iou(mask, plane) > least
+        assert picture[planes.any(axis=0)].mean() > picture[~planes.any(axis=0)].mean() + 60
+
+
+def test_load_of_an_empty_subset_is_a_sentence(tmp_path):
+    prepared, pictures = tiny_films.write(tmp_path, val=0)
+    with pytest.raises(InputError, match=r"val\.json holds no film: .*`splits`"):
+        load(prepared, pictures, "val", CANVAS)
+
+
+@pytest.mark.parametrize("damage", ["missing", "other size", "no image"])
+def test_load_of_a_bad_mask_is_a_sentence(tmp_path, damage):
+    prepared, pictures = tiny_films.write(tmp_path)
+    mask = prepared / "masks" / "train1.png"
+    mask.unlink()
+    if damage == "other size":
+        write_png(mask, np.zeros((10, 10), np.uint8))
+    elif damage == "no image":
+        mask.write_bytes(b"not an image")
+    with pytest.raises(InputError, match=r"train1\.png does not fit its film: remove it"):
+        load(prepared, pictures, "train", CANVAS)
+
+
+def test_load_of_a_missing_film_is_a_sentence(tmp_path):
+    prepared, pictures = tiny_films.write(tmp_path)
+    (pictures / "val1.png").unlink()
+    with pytest.raises(InputError, match=r"val1\.png is missing"):
+        load(prepared, pictures, "val", CANVAS)
+
+
+@unhurried
+@given(st.lists(sizes, min_size=1, max_size=6))
+def test_full_size_holds_every_film(tmp_path_factory, films):
+    prepared = tmp_path_factory.mktemp("prepared")
+    for number, subset in enumerate(("train", "val", "test")):
+        images = [{"height": rows, "width": columns} for rows, columns in films[number::3]]
+        write_json(prepared / "coco" / f"{subset}.json", {"images": images})
+    canvas = full_size(prepared, ("train", "val", "test"))
+    for axis in (0, 1):
+        largest = max(film[axis] for film in films)
+        assert canvas[axis] % 32 == 0
+        assert largest <= canvas[axis] < largest + 32
+
+
+def test_tiny_films_are_what_prepare_writes(tmp_path):
+    prepared, _ = tiny_films.write(tmp_path)
+    coco = json.loads((prepared / "coco" / "train.json").read_text())
+    assert [category["name"] for category in coco["categories"]] == tiny_films.CLASSES
