@@ -156,7 +156,7 @@ def test_forced_rules_exist():
     rules = {
         name
         for path in (ROOT / "workflow/rules").glob("*.smk")
-        for name in re.findall(r"^rule (\w+):", path.read_text(), re.MULTILINE)
+        for name in re.findall(r"^\s*rule (\w+):", path.read_text(), re.MULTILINE)
     }
     named = {name for line in commands() for name in re.findall(r"--forcerun (\w+)", line)}
     assert named

@@ -88,5 +88,7 @@ rule publish:
     log:
         "<logs>/publish/{table}.log",
     localrule: True
+    conda:
+        "../../envs/acquire.yaml"
     shell:
         "cp {input:q} {output:q} 2> {log:q}"

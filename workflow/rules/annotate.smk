@@ -58,5 +58,7 @@ rule publish_records:
     log:
         "<logs>/publish_records.log",
     localrule: True
+    conda:
+        "../../envs/acquire.yaml"
     shell:
         "cp -r {input:q} {output:q} 2> {log:q}"

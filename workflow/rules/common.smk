@@ -1,4 +1,4 @@
-"""What all rule files share: the resolved configuration, targets, and helpers of rules."""
+"""Shared by all stages: the resolved configuration, the targets and small helpers."""
 
 import sys
 import time

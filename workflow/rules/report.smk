@@ -8,6 +8,8 @@ rule resolved_config:
     log:
         "<logs>/resolved_config.log",
     localrule: True
+    conda:
+        "../../envs/report.yaml"
     params:
         config=config,
     script:
