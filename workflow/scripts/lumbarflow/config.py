@@ -75,7 +75,8 @@ def resolve(
         raise InputError("folder.path: missing; set it to the folder that holds the films.")
     if config["annotations"]["via"] is None and not has_synthetic_annotations(config):
         raise InputError(
-            "annotations.via: missing; list the VIA files (project or exported JSON) of the films."
+            "annotations.via: missing; list the VIA files (project or exported JSON) of the films, "
+            "or give [] until there are some."
         )
     return config
 

@@ -37,6 +37,7 @@ def job(snakemake: Any) -> Iterator[logging.Logger]:
         logging.getLogger(name).handlers = [logging.NullHandler()]
         logging.getLogger(name).propagate = False
     warnings.filterwarnings("ignore", module=r"py(net)?dicom(\.|$)")
+    warnings.filterwarnings("ignore", message="pkg_resources is deprecated")  # mmengine
     try:
         yield logging.getLogger(f"lumbarflow.{snakemake.rule}")
     except InputError as error:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from ..errors import InputError
 from ..train.films import TrainingFilms
 from ..train.history import History
 
@@ -88,6 +91,25 @@ class Network(Protocol):
 def device() -> torch.device:
     """The GPU where there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def fetching_weights(settings: Settings) -> Iterator[None]:
+    """Turn a failing download of pretrained weights into a sentence.
+
+    Raises:
+        InputError: the weights cannot be fetched.
+    """
+    try:
+        yield
+    except OSError as error:
+        if settings.weights is None or error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"The {settings.weights} weights of {settings.backbone} cannot be fetched "
+            f"({type(error).__name__}): connect to the network once, or set "
+            "networks.<name>.weights to null to train from scratch, which takes more iterations."
+        ) from None
 
 
 def parameter_count(state: dict[str, Any]) -> int:

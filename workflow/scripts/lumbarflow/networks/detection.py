@@ -7,6 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from ..train.batches import Items, Passes, dice
 from ..train.films import TrainingFilms, fit, place
 from ..train.history import History
 from ..train.schedule import learning_rate_factor
-from .base import Instance, Settings, device, loader_workers
+from .base import Instance, Settings, device, fetching_weights, loader_workers
 
 _WEIGHT_DECAY = 1e-2
 _GRADIENT_NORM = 10.0
@@ -94,7 +95,8 @@ class DetectionNetwork:
             log_level="ERROR",
             visualizer={"type": "DetLocalVisualizer", "vis_backends": []},
         )
-        runner.train()
+        with fetching_weights(settings):  # it initialises the network
+            runner.train()
         return epochs.best
 
     def predict(
@@ -106,7 +108,7 @@ class DetectionNetwork:
     ) -> Iterator[tuple[str, list[Instance]]]:
         """See :class:`lumbarflow.networks.base.Network`."""
         init_default_scope("mmdet")
-        model = MODELS.build(_without_weights(self._build(settings)))
+        model = MODELS.build(self._build(replace(settings, weights=None)))
         model.load_state_dict(state)
         model.to(device()).eval()
         for image_id, film in films:
@@ -336,11 +338,6 @@ class _ForegroundDice(BaseMetric):
 
     def compute_metrics(self, results: list[float]) -> dict[str, float]:
         return {"dice": float(np.mean(results))}
-
-
-def _without_weights(model: Config) -> Config:
-    model.backbone.init_cfg = None
-    return model
 
 
 @torch.no_grad()

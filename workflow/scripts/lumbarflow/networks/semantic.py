@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from ..train.batches import Items, Passes, dice
 from ..train.films import TrainingFilms, fit, place
 from ..train.history import History
 from ..train.schedule import learning_rate_factor
-from .base import Instance, Settings, device, loader_workers
+from .base import Instance, Settings, device, fetching_weights, loader_workers
 
 _WEIGHT_DECAY = 1e-4
 _GRADIENT_NORM = 5.0
@@ -49,7 +50,9 @@ class SemanticNetwork:
     ) -> dict[str, Any]:
         """See :class:`lumbarflow.networks.base.Network`."""
         torch.manual_seed(settings.seed)
-        model = _with_weights(self._build, settings).to(device(), memory_format=torch.channels_last)
+        with fetching_weights(settings):
+            model = self._build(settings)
+        model.to(device(), memory_format=torch.channels_last)
         optimizer = torch.optim.AdamW(
             model.parameters(), lr=settings.learning_rate, weight_decay=_WEIGHT_DECAY
         )
@@ -106,7 +109,7 @@ class SemanticNetwork:
         thresholds: dict[str, float],
     ) -> Iterator[tuple[str, list[Instance]]]:
         """See :class:`lumbarflow.networks.base.Network`."""
-        model = self._build(settings)
+        model = self._build(replace(settings, weights=None))
         model.load_state_dict(state)
         model.to(device(), memory_format=torch.channels_last).eval()
         for image_id, film in films:
@@ -134,17 +137,6 @@ class _Item:
 def _tensor(picture: np.ndarray) -> torch.Tensor:
     """A picture (rows x columns, uint8) as 1 x rows x columns, about zero mean and unit range."""
     return torch.from_numpy(picture.astype(np.float32) / 64 - 2)[None]
-
-
-def _with_weights(build: Callable[[Settings], nn.Module], settings: Settings) -> nn.Module:
-    try:
-        return build(settings)
-    except OSError as error:
-        raise InputError(
-            f"The {settings.weights} weights of {settings.backbone} cannot be fetched "
-            f"({type(error).__name__}): connect to the network once, or set "
-            "networks.<name>.weights to null to train from scratch, which takes more iterations."
-        ) from None
 
 
 def _train_epoch(
