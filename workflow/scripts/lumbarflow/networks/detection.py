@@ -39,7 +39,7 @@ from .base import Instance, Settings, device, fetching_weights, loader_workers
 _WEIGHT_DECAY = 1e-2
 _GRADIENT_NORM = 10.0
 _SMALLEST_SIDE = 2.0  # pixels of the canvas; thinner boxes only disturb the box regression
-_VALIDATION_SCORE = 0.4
+_VALIDATION_SCORE = 0.3
 
 
 class DetectionNetwork:
