@@ -65,6 +65,7 @@ class Workflow:
     def __init__(self, folder: Path, config: dict):
         self.folder = folder
         self.results = folder / "results"
+        folder.mkdir(parents=True, exist_ok=True)
         for part in PARTS:
             source = ROOT / part
             copy = shutil.copytree if source.is_dir() else shutil.copy2
