@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -50,7 +51,9 @@ def test_pins_are_what_the_direct_requirements_need_and_no_more():
 
 
 def test_pins_are_installed_at_their_versions():
-    installed = {canonicalize_name(d.name): d.version for d in importlib.metadata.distributions()}
+    # Of .venv only: once imported, setuptools puts the packages that it carries on sys.path too.
+    found = importlib.metadata.distributions(path=[sysconfig.get_path("purelib")])
+    installed = {canonicalize_name(d.name): d.version for d in found}
     wrong = {
         name: (version, installed.get(name))
         for name, (_, version) in PINS.items()
