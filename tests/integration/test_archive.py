@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -326,7 +327,10 @@ def test_the_query_tells_patients_and_modalities_apart(archive, truth):
 
 @pytest.fixture(params=["echoscu", "findscu", "getscu"])
 def tool(request) -> str:
-    path = shutil.which(request.param)
+    # pynetdicom brings commands of the same names.
+    own = Path(sys.executable).parent
+    folders = [f for f in os.environ["PATH"].split(os.pathsep) if Path(f).resolve() != own]
+    path = shutil.which(request.param, path=os.pathsep.join(folders))
     if path is None:
         assert os.environ.get("CI") != "true", "install dcmtk"
         pytest.skip(f"{request.param} (dcmtk) is not installed")
