@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import shutil
 import socket
 import subprocess
-import sys
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import date
@@ -17,6 +15,7 @@ from pathlib import Path
 import pandas as pd
 import pydicom
 import pytest
+from integration.servers import program
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelFind,
@@ -25,15 +24,15 @@ from pynetdicom.sop_class import (
 
 from lumbarflow.acquire.dimse import Archive, association, find, identifier
 from lumbarflow.acquire.embedded_archive import running
-from lumbarflow.acquire.films import MANIFEST
+from lumbarflow.acquire.films import MANIFEST, take_dicom
 from lumbarflow.acquire.pseudonyms import Pseudonyms
 from lumbarflow.acquire.retrieve import retrieve
+from lumbarflow.acquire.selection import Selection
 from lumbarflow.errors import InputError
 from lumbarflow.synthetic.cohort import generate_cohort
 
 KEYED = Pseudonyms(b"a key for these tests only")
 TITLE = "LUMBARPACS"
-VIEWS = ["LL", "RL", "LATERAL"]
 PATIENTS = 13  # one in twelve has an AP view besides
 
 
@@ -68,14 +67,20 @@ def identifying(truth) -> set[str]:
 @pytest.fixture(scope="module")
 def archive(storage):
     with running(storage, "127.0.0.1", 0, TITLE) as port:
-        yield Archive("127.0.0.1", port, TITLE, "LUMBARFLOW", 20)
+        yield Archive("127.0.0.1", port, TITLE, "LUMBARFLOW", 20, attempts=2)
 
 
-def fetch(archive, out: Path, **changes) -> pd.DataFrame:
-    query = {"modalities": ["DX", "CR"], "study_dates": "", "views": VIEWS} | changes
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch):
+    monkeypatch.setattr("lumbarflow.acquire.lines._LONGEST_PAUSE", 0.2)
+
+
+def fetch(archive, out: Path, decisions=None, allow_missing=False, **changes) -> pd.DataFrame:
+    selection = Selection(**({"modalities": ("DX", "CR")} | changes))
     log = logging.getLogger("test_archive")
-    retrieve(archive, KEYED, out, out / "manifest.parquet", **query, log=log)
-    return pd.read_parquet(out / "manifest.parquet")
+    manifest = out / "manifest.parquet"
+    retrieve(archive, selection, KEYED, out, manifest, decisions or {}, log, allow_missing)
+    return pd.read_parquet(manifest)
 
 
 class Messages(logging.Handler):
@@ -127,10 +132,18 @@ def test_every_film_is_in_the_manifest(retrieved, truth):
         assert row["patient_id"] == KEYED.patient(f"\0{source.PatientID}")
         assert row["study_id"] == KEYED.study(source.StudyInstanceUID)
         assert (row["rows"], row["columns"]) == (source.Rows, source.Columns)
-        spacing = source.get("PixelSpacing", source.ImagerPixelSpacing)[0]
-        assert row["pixel_spacing_mm"] == pytest.approx(float(spacing))
-        assert row["view"] == source.ViewPosition
+        detector = float(source.ImagerPixelSpacing[0])
+        assert row["imager_pixel_spacing_mm"] == pytest.approx(detector)
+        magnification = source.get("EstimatedRadiographicMagnificationFactor")
+        if magnification is None:
+            assert pd.isna(row["pixel_spacing_mm"]) and pd.isna(row["pixel_spacing_source"])
+        else:
+            expected = pytest.approx(detector / float(magnification), rel=1e-4)
+            assert row["pixel_spacing_mm"] == expected
+            calibrated = "PixelSpacingCalibrationType" in source
+            assert row["pixel_spacing_source"] == ("geometry" if calibrated else "magnification")
         lateral = source.ViewPosition == "LL"
+        assert row["view"] == ("lateral" if lateral else "frontal")
         assert row["status"] == ("accepted" if lateral else "rejected")
         assert lateral or row["reason"] == "not_lateral"
     assert (rows["status"] == "rejected").sum() >= 1
@@ -204,7 +217,7 @@ def test_what_a_killed_run_did_not_finish_is_fetched_and_no_more(archive, retrie
         assert (when != before[path]) == (study in lost), path
 
 
-def test_other_views_or_modalities_are_asked_for_anew(archive, truth, out):
+def test_other_decisions_or_modalities_are_asked_for_anew(archive, truth, out):
     day = truth[0].StudyDate
     narrow = fetch(archive, out, study_dates=day, modalities=["DX"])
     (out / "png" / f"{narrow['image_id'][0]}.png").write_bytes(b"old")
@@ -213,7 +226,8 @@ def test_other_views_or_modalities_are_asked_for_anew(archive, truth, out):
     fetch(archive, out, study_dates=day)
     assert (out / "png" / f"{narrow['image_id'][0]}.png").read_bytes() != b"old"
     frontal = next(source for source in truth if source.ViewPosition == "AP")
-    wider = fetch(archive, out, study_dates=frontal.StudyDate, views=[*VIEWS, "AP"])
+    chosen = {KEYED.image(frontal.SOPInstanceUID): "accept"}
+    wider = fetch(archive, out, study_dates=frontal.StudyDate, decisions=chosen)
     assert set(wider["status"]) == {"accepted"}
 
 
@@ -282,8 +296,9 @@ def test_an_empty_query(archive, tmp_path):
 
 
 def test_no_lateral_film(archive, truth, tmp_path):
-    text = fails(archive, tmp_path, views=["SKYLINE"], study_dates=truth[0].StudyDate)
-    assert "None of" in text and "not_lateral" in text
+    decisions = {KEYED.image(source.SOPInstanceUID): "reject" for source in truth}
+    text = fails(archive, tmp_path, decisions=decisions, study_dates=truth[0].StudyDate)
+    assert "None of" in text and "rejected_by_reader" in text
 
 
 def test_an_archive_that_cannot_start(storage, tmp_path, capfd):
@@ -327,14 +342,7 @@ def test_the_query_tells_patients_and_modalities_apart(archive, truth):
 
 @pytest.fixture(params=["echoscu", "findscu", "getscu"])
 def tool(request) -> str:
-    # pynetdicom brings commands of the same names.
-    own = Path(sys.executable).parent
-    folders = [f for f in os.environ["PATH"].split(os.pathsep) if Path(f).resolve() != own]
-    path = shutil.which(request.param, path=os.pathsep.join(folders))
-    if path is None:
-        assert os.environ.get("CI") != "true", "install dcmtk"
-        pytest.skip(f"{request.param} (dcmtk) is not installed")
-    return path
+    return program(request.param)
 
 
 def test_dcmtk_speaks_with_the_embedded_archive(tool, archive, truth, tmp_path):
@@ -368,9 +376,9 @@ def small_film(uid: str, **changes) -> pydicom.Dataset:
     source.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     values = {
         "SOPClassUID": DX, "SOPInstanceUID": uid, "StudyInstanceUID": "1.2.3", "PatientID": "P",
-        "SeriesInstanceUID": "1.2.3.4", "ViewPosition": "LL", "Rows": 2, "Columns": 2,
-        "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2", "BitsAllocated": 8,
-        "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0,
+        "SeriesInstanceUID": "1.2.3.4", "SeriesDescription": "LWS seitlich",
+        "Rows": 2, "Columns": 2, "SamplesPerPixel": 1, "PhotometricInterpretation": "MONOCHROME2",
+        "BitsAllocated": 8, "BitsStored": 8, "HighBit": 7, "PixelRepresentation": 0,
     }  # fmt: skip
     for keyword, value in (values | changes).items():
         setattr(source, keyword, value)
@@ -425,7 +433,7 @@ def test_objects_of_other_classes_in_a_series_are_rejected_and_do_not_block(tmp_
 def test_fewer_films_than_listed_are_told(tmp_path, classes):
     with serving([small_film("1.5.1")], {"1.5.1": DX, "1.5.2": DX}, classes=classes) as archive:
         text = fails(archive, tmp_path)
-    assert "sent 1 of 2 images" in text and "run the same command again" in text
+    assert "did not send 1 images of 1 studies" in text and "run the same command again" in text
     assert not (tmp_path / "studies").exists()
 
 
@@ -446,15 +454,24 @@ def test_text_in_place_of_a_number_does_not_reach_the_manifest(tmp_path):
     assert not [p for p in tmp_path.rglob("*.*") if b"Whitcombe" in p.read_bytes()]
 
 
-def test_an_object_that_cannot_be_taken_is_a_sentence_without_its_text(tmp_path, monkeypatch):
-    def taken(dataset, *_):
-        raise ValueError(f"what is {dataset.PatientID}?")
+def test_an_object_that_cannot_be_taken_is_rejected_and_its_text_not_told(
+    tmp_path, monkeypatch, caplog
+):
+    def taken(dataset, *arguments):
+        if dataset.PatientID == "Whitcombe":
+            raise ValueError(f"what is {dataset.PatientID}?")
+        return take_dicom(dataset, *arguments)
 
     monkeypatch.setattr("lumbarflow.acquire.retrieve.take_dicom", taken)
-    with serving([small_film("1.5.1", PatientID="Whitcombe")]) as archive:
-        text = fails(archive, tmp_path)
-    assert "Whitcombe" not in text and "ValueError" in text
-    assert KEYED.study("1.2.3") in text and "archive.study_dates" in text
+    with serving([small_film("1.5.1"), small_film("1.5.2", PatientID="Whitcombe")]) as archive:
+        rows = fetch(archive, tmp_path).set_index("image_id")
+    assert rows["reason"].to_dict() == {
+        KEYED.image("1.5.1"): None,
+        KEYED.image("1.5.2"): "not_readable",
+    }
+    told = [r.getMessage() for r in caplog.records if r.name == "test_archive"]
+    assert any("ValueError" in text for text in told)
+    assert not [text for text in told if "Whitcombe" in text]
 
 
 def test_a_failure_status_and_a_missing_service_are_told(tmp_path):

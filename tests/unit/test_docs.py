@@ -16,6 +16,7 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from lumbarflow.acquire.films import MANIFEST
+from lumbarflow.acquire.view import REASONS
 from lumbarflow.annotate.qc import Finding
 from lumbarflow.evaluate.metrics import segmentation_metrics
 from lumbarflow.evaluate.tables import score_model, summarise
@@ -215,11 +216,16 @@ def test_findings_in_the_guide_are_those_of_the_code():
 
 
 def test_reasons_in_the_guide_are_those_of_the_code():
-    code = (PACKAGE / "acquire/films.py").read_text() + (PACKAGE / "acquire/folder.py").read_text()
+    names = ("films", "folder", "retrieve", "selection")
+    code = "".join((PACKAGE / f"acquire/{name}.py").read_text() for name in names)
     page = (ROOT / "docs/how-to/own-archive.md").read_text(encoding="utf-8")
     section = page.partition("## What is taken")[2].partition("\n## ")[0]
     listed = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
-    assert sorted(listed) == sorted(set(re.findall(r'row \| {"reason": "(\w+)"', code)))
+    named = set(re.findall(r'row \| {"reason": f?"(\w+)', code))
+    named |= set(re.findall(r'reject\(incoming, uid, "(\w+)"\)', code))
+    named |= set(re.findall(r'return "(\w+)"', code))
+    named |= set(re.findall(r'else "(\w+)"\n', code))
+    assert sorted(listed) == sorted(named | {*REASONS})
 
 
 def test_worked_cases_of_metrics_are_what_the_code_computes():

@@ -61,6 +61,7 @@ def results(tmp_path_factory):
             "image_id": [*ids, "film6"],
             "patient_id": [*patients, "p4"],
             "study_id": [f"study{n}" for n in range(7)],
+            "view_evidence": ["film_text:lateral"] * 6 + [None],
             "status": ["accepted"] * 6 + ["rejected"],
             "reason": [None] * 6 + ["the view is AP, not lateral"],
         }
@@ -238,6 +239,36 @@ def test_text_from_outside_is_escaped(html):
     assert "A point is &lt;outside&gt; the image." in html
     assert "&lt;b&gt;" in html
     assert "the view is AP, not lateral" in html
+
+
+def test_films_to_decide_are_on_a_contact_sheet(html, results, tmp_path):
+    assert "Films to decide" not in html
+    path = results / "images/manifest.parquet"
+    manifest = pd.read_parquet(path)
+    whole = path.read_bytes()
+    undecided = pd.DataFrame(
+        {
+            "image_id": ["img-b", "img-a"],
+            "patient_id": ["p5", "p5"],
+            "study_id": ["study7", "study7"],
+            "view_evidence": ["film_text:lateral view_position:frontal", None],
+            "status": ["rejected", "rejected"],
+            "reason": ["view_uncertain", "view_uncertain"],
+        }
+    )
+    try:
+        write_table(path, pd.concat([manifest, undecided]))
+        for image_id in undecided["image_id"]:
+            picture = np.full((480, 300), 90, np.uint8)
+            write_png(results / f"images/uncertain/{image_id}.png", picture)
+        sheet = build(results, tmp_path / "index.html")
+    finally:
+        path.write_bytes(whole)
+    page = Page(sheet)
+    assert page.text["code"][-2:] == ["img-a,accept", "img-b,accept"]
+    assert "film_text:lateral, view_position:frontal" in page.text["small"]
+    assert "<td>view_uncertain</td><td>2</td>" in sheet
+    test_page_is_well_formed_and_self_contained(sheet)
 
 
 def test_films_run_from_best_to_worst(html):

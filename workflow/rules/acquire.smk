@@ -1,6 +1,7 @@
 """Acquire: films from a DICOM archive or a folder, de-identified, as PNG and in the manifest."""
 
 EMBEDDED = has_synthetic_annotations(config)
+VIEW_WORDS = ["acquire/view_words.toml"]
 
 
 rule synthetic_cohort:
@@ -30,6 +31,7 @@ if config["source"] == "archive":
         """Query the archive (started here if embedded), fetch what is new, de-identify and render."""
         input:
             truth=f"{config['archive']['storage']}/truth.json" if EMBEDDED else [],
+            decisions=config["films"]["view_decisions"] or [],
         output:
             manifest="<results>/incoming/images/manifest.parquet",
         log:
@@ -43,16 +45,36 @@ if config["source"] == "archive":
             runtime=240,
         params:
             archive=config["archive"],
+            cohort=file_stamp(config["archive"]["cohort"]),
             images=f"{config['results']}/images",
             key_file=config["privacy"]["key_file"],
-            code=code("retrieve.py"),
+            decisions=config["films"]["view_decisions"],
+            code=code("retrieve.py", *VIEW_WORDS),
         script:
             "../scripts/retrieve.py"
+
+    rule query:
+        """Tell what `retrieve` would fetch, by modality, year and reason for exclusion."""
+        input:
+            truth=f"{config['archive']['storage']}/truth.json" if EMBEDDED else [],
+        log:
+            "<logs>/query.log",
+        conda:
+            "../../envs/acquire.yaml"
+        resources:
+            mem_mb=2000,
+            runtime=60,
+        params:
+            archive=config["archive"],
+        script:
+            "../scripts/query.py"
 
 else:
 
     rule import_folder:
         """Take the films of a folder, by the same rules."""
+        input:
+            decisions=config["films"]["view_decisions"] or [],
         output:
             manifest="<results>/incoming/images/manifest.parquet",
         log:
@@ -61,6 +83,7 @@ else:
             "<benchmarks>/import_folder.tsv"
         conda:
             "../../envs/acquire.yaml"
+        threads: 4
         resources:
             mem_mb=4000,
             runtime=120,
@@ -68,9 +91,9 @@ else:
             folder=config["folder"],
             films=folder_digest(config["folder"]["path"]),
             images=f"{config['results']}/images",
-            views=config["archive"]["views"],
             key_file=config["privacy"]["key_file"],
-            code=code("import_folder.py"),
+            decisions=config["films"]["view_decisions"],
+            code=code("import_folder.py", *VIEW_WORDS),
         script:
             "../scripts/import_folder.py"
 

@@ -70,6 +70,11 @@ def code(script, *modules):
     return digest(SCRIPTS / script, *modules)
 
 
+def file_stamp(path):
+    """Size and time of a file whose content must not be kept in Snakemake's records; None without."""
+    return None if path is None else list(Path(path).stat()[6:9:2])
+
+
 def gpu_request(wildcards=None):
     """1 where there is a GPU to ask for, otherwise 0 (`training.gpu` in the configuration)."""
     wish = config["training"]["gpu"]

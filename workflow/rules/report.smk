@@ -23,6 +23,7 @@ rule report:
         summary="<results>/metrics/summary.parquet",
         config="<results>/config.yaml",
         qc="<results>/annotations/qc.parquet",
+        manifest="<results>/images/manifest.parquet",
         records=expand("<results>/models/{model}/run.json", model=config["models"]),
     output:
         page=report(

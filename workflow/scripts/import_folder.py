@@ -1,6 +1,7 @@
 from pathlib import Path
 
 from lumbarflow.acquire import pseudonyms
+from lumbarflow.acquire.films import read_decisions
 from lumbarflow.acquire.folder import import_folder
 from lumbarflow.jobs import job
 
@@ -12,7 +13,8 @@ with job(snakemake) as log:
         Path(snakemake.params.images),
         Path(snakemake.output.manifest),
         settings["view"],
-        snakemake.params.views,
+        read_decisions(snakemake.params.decisions),
         settings["patient_pattern"],
         log,
+        snakemake.threads,
     )

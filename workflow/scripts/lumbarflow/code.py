@@ -15,7 +15,7 @@ def digest(script: str | Path, *modules: str) -> str:
 
     Args:
         script: a script beside the package; its imports are followed through the package.
-        modules: further modules, loaded by name (for example `networks/unet.py`).
+        modules: further files of the package, loaded by name (for example `networks/unet.py`).
     """
     start = [*_imports(Path(script)), *(_PACKAGE / module for module in modules)]
     found: set[Path] = set()
@@ -23,7 +23,7 @@ def digest(script: str | Path, *modules: str) -> str:
         path = start.pop()
         if path not in found:
             found.add(path)
-            start += _imports(path)
+            start += _imports(path) if path.suffix == ".py" else ()
     result = hashlib.sha256()
     for path in sorted(found):
         result.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())

@@ -93,10 +93,19 @@ def check_paths(config: Mapping[str, Any]) -> None:
         InputError: one does not; the sentence names the key and where it was looked for.
     """
     wanted = [("annotations.via", "file", path) for path in config["annotations"]["via"] or []]
-    if config["splits"]["file"] is not None:
-        wanted.append(("splits.file", "file", config["splits"]["file"]))
+    for group, key in (("splits", "file"), ("films", "view_decisions")):
+        if config[group][key] is not None:
+            wanted.append((f"{group}.{key}", "file", config[group][key]))
     if config["source"] == "folder":
         wanted.append(("folder.path", "folder", config["folder"]["path"]))
+    else:
+        archive = config["archive"]
+        files = {"cohort": archive["cohort"]}
+        if archive["tls"]["enabled"]:
+            files |= {f"tls.{key}": value for key, value in archive["tls"].items()}
+        wanted += [
+            (f"archive.{key}", "file", path) for key, path in files.items() if isinstance(path, str)
+        ]
     for key, kind, path in wanted:
         exists = Path(path).is_dir() if kind == "folder" else Path(path).is_file()
         if not exists:

@@ -14,11 +14,12 @@ import re
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.multival import MultiValue
-from pydicom.pixels import pixel_array
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ..errors import InputError
+from .pixels import padding, stored_values
 from .pseudonyms import Pseudonyms
+from .render import Lut, modality_lut, voi_luts
 
 SOP_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.1": "Computed Radiography Image Storage",
@@ -40,10 +41,14 @@ _KEPT = (
     "Columns",
     "BitsAllocated",
     "BitsStored",
-    "HighBit",
     "PixelRepresentation",
+    "PixelAspectRatio",
     "PixelSpacing",
+    "PixelSpacingCalibrationType",
     "ImagerPixelSpacing",
+    "NominalScannedPixelSpacing",
+    "DistanceSourceToDetector",
+    "DistanceSourceToPatient",
     "EstimatedRadiographicMagnificationFactor",
     "DetectorType",
     "PixelIntensityRelationship",
@@ -56,7 +61,6 @@ _KEPT = (
     "PresentationLUTShape",
     "LossyImageCompression",
 )
-_KEPT_LUT_SEQUENCES = ("VOILUTSequence", "ModalityLUTSequence")
 _CODE_STRING = re.compile(r"[A-Z0-9_ ]{1,16}")  # PS3.5 6.2, VR CS
 _OLDEST_YEARS = 89
 
@@ -71,6 +75,7 @@ def deidentify(source: Dataset, pseudonyms: Pseudonyms) -> FileDataset:
     Raises:
         InputError: the SOP class is not CR or DX (its name is in the sentence), or the pixels or an
             attribute that describes them cannot be read.
+        UnreadableTransferSyntax: no installed decoder reads the transfer syntax.
     """
     sop_class = str(source.get("SOPClassUID", ""))
     if sop_class not in SOP_CLASSES:
@@ -83,10 +88,13 @@ def deidentify(source: Dataset, pseudonyms: Pseudonyms) -> FileDataset:
     try:
         for keyword in _KEPT:
             _copy(source, result, keyword)
-        for keyword in _KEPT_LUT_SEQUENCES:
-            if items := source.get(keyword):
-                setattr(result, keyword, [_lut_item(item) for item in items])
-        result.PixelData = _pixels(source)
+        _copy_pixels(source, result)
+        if lut := modality_lut(source):
+            result.ModalityLUTSequence = [_lut_item(lut)]
+            # Unspecified (PS3.3 C.11.1.1.2): the type may be free text.
+            result.ModalityLUTSequence[0].ModalityLUTType = "US"
+        if luts := voi_luts(source):
+            result.VOILUTSequence = [_lut_item(lut) for lut in luts]
     except InputError:
         raise
     except Exception as error:  # pydicom and its decoders raise, and quote, whatever they met
@@ -110,9 +118,13 @@ def deidentify(source: Dataset, pseudonyms: Pseudonyms) -> FileDataset:
 
 
 def patient_key(source: Dataset) -> str:
-    """The identifier of the patient within the archive; kept in memory only."""
+    """The identifier of the patient within the archive; kept in memory only.
+
+    Without one nobody knows whose study it is: it counts as its patient's only one.
+    """
     issuer = str(source.get("IssuerOfPatientID", "") or "")
-    return f"{issuer}\0{str(source.get('PatientID', '') or '').strip()}"
+    number = str(source.get("PatientID", "") or "").strip()
+    return f"{issuer}\0{number}" if number else f"study {source.get('StudyInstanceUID', '')}"
 
 
 def age_years(source: Dataset) -> int | None:
@@ -134,25 +146,31 @@ def _copy(source: Dataset, target: Dataset, keyword: str) -> None:
         del target[keyword]
 
 
-def _lut_item(item: Dataset) -> Dataset:
-    kept = Dataset()
-    for keyword in ("LUTDescriptor", "LUTData"):
-        if item[keyword].VR not in ("US", "SS", "OW", "OB"):
-            raise InputError("a look-up table does not hold numbers")
-        kept[keyword] = item[keyword]
-    if "ModalityLUTType" in item:
-        kept.ModalityLUTType = "US"  # unspecified (PS3.3 C.11.1.1.2): the type may be free text
-    return kept
+def _copy_pixels(source: Dataset, target: Dataset) -> None:
+    """Pixels, little endian in the lowest bits, other bits 0 or the sign; padding values."""
+    pixels = stored_values(source)
+    target.HighBit = target.BitsStored - 1
+    data = source.PixelData
+    # What is as it should be is not copied.
+    if len(data) != pixels.nbytes or not np.may_share_memory(pixels, np.frombuffer(data, np.uint8)):
+        data = pixels.astype(pixels.dtype.newbyteorder("<"), copy=False).tobytes()
+    target.PixelData = data + b"\0" * (len(data) % 2)
+    if ends := padding(source):
+        vr = "SS" if source.PixelRepresentation else "US"
+        # Black first: the higher value with MONOCHROME1 (PS3.3 C.7.5.1.1.2).
+        first, last = ends[::-1] if source.PhotometricInterpretation == "MONOCHROME1" else ends
+        target.add_new("PixelPaddingValue", vr, first)
+        if first != last:
+            target.add_new("PixelPaddingRangeLimit", vr, last)
 
 
-def _pixels(source: Dataset) -> bytes:
-    """The decoded pixels, little endian, with unused bits set by the sign or to 0."""
-    if source.get("SamplesPerPixel") != 1 or int(source.get("NumberOfFrames") or 1) != 1:
-        raise InputError("the picture is not a single grey one")
-    if source.HighBit != source.BitsStored - 1:
-        raise InputError("the pixels do not lie in the lowest bits")
-    pixels = pixel_array(source, index=0)
-    if pixels.shape != (source.Rows, source.Columns):
-        raise InputError("the picture is not of the size that its header says")
-    data = pixels.astype(np.dtype(pixels.dtype).newbyteorder("<"), copy=False).tobytes()
-    return data + b"\0" * (len(data) % 2)
+def _lut_item(lut: Lut) -> Dataset:
+    """A look-up table without its explanation, its numbers in little endian."""
+    item = Dataset()
+    count, signed = len(lut.entries), lut.first < 0
+    # 65536 entries are written as 0; the descriptor has one VR for its three numbers.
+    count = (count + 2**15) % 2**16 - 2**15 if signed else count % 2**16
+    item.add_new("LUTDescriptor", "SS" if signed else "US", [count, lut.first, lut.bits])
+    data = lut.entries.tobytes()
+    item.add_new("LUTData", "OW", data + b"\0" * (len(data) % 2))
+    return item

@@ -14,9 +14,11 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, evt
@@ -31,6 +33,7 @@ from sqlalchemy.orm import Session
 
 from ..errors import InputError
 from .deidentify import SOP_CLASSES
+from .dimse import Archive
 
 _SECONDS_TO_STOP = 10
 
@@ -70,6 +73,25 @@ def running(storage: str | Path, host: str, port: int, ae_title: str) -> Iterato
                 process.wait(_SECONDS_TO_STOP)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@contextmanager
+def serving(truth: str | Path | None, settings: Mapping[str, Any]) -> Iterator[Archive]:
+    """The archive of the configuration, for the length of the block.
+
+    Args:
+        truth: `truth.json` of the embedded archive, which is then started; empty for another.
+        settings: `archive` of the configuration.
+
+    Raises:
+        InputError: the embedded archive does not start.
+    """
+    archive = Archive.of(settings)
+    if not truth:
+        yield archive
+        return
+    with running(Path(truth).parent, archive.host, archive.port, archive.ae_title) as port:
+        yield replace(archive, port=port)
 
 
 def serve(storage: Path, host: str, port: int, ae_title: str) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import csv
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pandas as pd
 from pydicom.dataset import Dataset
@@ -14,8 +16,11 @@ from pydicom.dataset import Dataset
 from ..errors import InputError
 from ..files import write_bytes, write_png, write_table
 from .deidentify import SOP_CLASSES, age_years, deidentify, patient_key
+from .pixels import UnreadableTransferSyntax
 from .pseudonyms import Pseudonyms
 from .render import render
+from .spacing import pixel_spacing
+from .view import choose
 
 # Columns of images/manifest.parquet and their types; null where unknown.
 MANIFEST = {
@@ -25,22 +30,26 @@ MANIFEST = {
     "study_day": "Int64",  # days since the patient's first study
     "rows": "Int64",
     "columns": "Int64",
-    "pixel_spacing_mm": "Float64",
-    "pixel_spacing_source": "string",  # `patient` (calibrated) or `detector`
+    "pixel_spacing_mm": "Float64",  # in the patient
+    "pixel_spacing_source": "string",
+    "imager_pixel_spacing_mm": "Float64",  # at the detector
     "view": "string",
+    "view_evidence": "string",  # what the view was told by, as `source:finding source:finding`
     "status": "string",
     "reason": "string",
     "modality": "string",
     "patient_sex": "string",
     "patient_age_years": "Int64",
 }
+DECISIONS = ("accept", "reject")
+UNCERTAIN_SIDE = 480  # longest side of the picture of a film to decide, pixels
 
 
 def take_dicom(
     dataset: Dataset,
     pseudonyms: Pseudonyms,
     images: Path,
-    views: Iterable[str],
+    decisions: Mapping[str, str],
     study_day: int | None,
 ) -> dict[str, Any]:
     """De-identify, render and write one object; return its manifest row.
@@ -48,16 +57,34 @@ def take_dicom(
     Args:
         dataset: the object as received, with file meta; it is only read.
         pseudonyms: the keyed mapping.
-        images: the folder that `dicom/` and `png/` are written to, for accepted films only.
-        views: values of View Position that count as lateral.
+        images: the folder that `dicom/` and `png/` are written to for accepted films, and
+            `uncertain/` for a small picture of films of which the header does not tell the view.
+            Files of a film that is rejected now are removed.
+        decisions: `accept` or `reject` by image_id, of the reader who overrules the choice.
         study_day: days between the patient's first study and this one.
 
     Raises:
         InputError: the disk is full.
     """
+    row = _take(dataset, pseudonyms, images, decisions, study_day)
+    for name, path in _files(images, row["image_id"]).items():
+        if name not in _kept(row):
+            path.unlink(missing_ok=True)
+    return row
+
+
+def _take(
+    dataset: Dataset,
+    pseudonyms: Pseudonyms,
+    images: Path,
+    decisions: Mapping[str, str],
+    study_day: int | None,
+) -> dict[str, Any]:
     uid = str(dataset.get("SOPInstanceUID", ""))
     image_id = pseudonyms.image(uid)
-    spacing, spacing_source = pixel_spacing(dataset)
+    spacing = pixel_spacing(dataset)
+    choice, decision = choose(dataset), decisions.get(image_id)
+    evidence = [*choice.evidence, *([f"reader:{decision}"] if decision else [])]
     row = dict.fromkeys(MANIFEST)
     row |= {
         "image_id": image_id,
@@ -66,59 +93,137 @@ def take_dicom(
         "study_day": study_day,
         "rows": _count(dataset, "Rows"),
         "columns": _count(dataset, "Columns"),
-        "pixel_spacing_mm": spacing,
-        "pixel_spacing_source": spacing_source,
-        "view": _code(dataset, "ViewPosition"),
+        "pixel_spacing_mm": spacing.mm,
+        "pixel_spacing_source": spacing.source,
+        "imager_pixel_spacing_mm": spacing.imager_mm,
+        "view": "lateral" if decision == "accept" else choice.view,
+        "view_evidence": " ".join(evidence) or None,
         "modality": _code(dataset, "Modality"),
         "patient_sex": _code(dataset, "PatientSex"),
         "patient_age_years": age_years(dataset),
         "status": "rejected",
     }
-    if (row["view"] or "").upper() not in {view.upper() for view in views}:
-        return row | {"reason": "not_lateral"}
-    if _code(dataset, "BurnedInAnnotation") == "YES":
-        return row | {"reason": "burned_in_annotation"}
     if str(dataset.get("SOPClassUID", "")) not in SOP_CLASSES:
         return row | {"reason": "sop_class_not_taken"}
+    if decision == "reject":
+        return row | {"reason": "rejected_by_reader"}
+    uncertain = decision is None and choice.reason == "view_uncertain"
+    if decision is None and choice.reason and not uncertain:
+        return row | {"reason": choice.reason}
+    if _code(dataset, "BurnedInAnnotation") == "YES":
+        return row | {"reason": "burned_in_annotation"}
     try:
         clean = deidentify(dataset, pseudonyms)
         picture = render(clean)
+    except UnreadableTransferSyntax as error:
+        return row | {"reason": f"transfer_syntax_not_readable: {error.transfer_syntax}"}
     except InputError:
         return row | {"reason": "pixels_not_readable"}
+    files = _files(images, image_id)
+    if uncertain:
+        write_png(files["uncertain"], _small(picture))
+        return row | {"reason": "view_uncertain"}
     encoded = BytesIO()  # pydicom hides the cause of a failing write
     clean.save_as(encoded, enforce_file_format=True)
-    write_bytes(images / "dicom" / f"{image_id}.dcm", encoded.getvalue())
-    write_png(images / "png" / f"{image_id}.png", picture)
-    return row | {"status": "accepted"}
+    write_bytes(files["dicom"], encoded.getvalue())
+    write_png(files["png"], picture)
+    rows, columns = picture.shape  # where pixels are not square, not those of the header
+    return row | {"status": "accepted", "rows": rows, "columns": columns}
+
+
+def _files(images: Path, image_id: str) -> dict[str, Path]:
+    """The files that a film may have."""
+    return {
+        "dicom": images / "dicom" / f"{image_id}.dcm",
+        "png": images / "png" / f"{image_id}.png",
+        "uncertain": images / "uncertain" / f"{image_id}.png",
+    }
+
+
+def _kept(row: Mapping[str, Any]) -> set[str]:
+    """Which of :func:`_files` a row stands for."""
+    if row["status"] == "accepted":
+        return {"dicom", "png"}
+    return {"uncertain"} if row["reason"] == "view_uncertain" else set()
+
+
+def is_whole(row: Mapping[str, Any], images: Path) -> bool:
+    """Whether the files that a row of :func:`take_dicom` stands for are all there."""
+    files = _files(images, row["image_id"])
+    return all(files[name].exists() for name in _kept(row))
+
+
+def follows(row: Mapping[str, Any], decisions: Mapping[str, str]) -> bool:
+    """Whether a row of an earlier run agrees with the reader's decisions of this one."""
+    # Of an object that was never looked at, or is no film.
+    if row["patient_id"] is None or row["reason"] == "sop_class_not_taken":
+        return True
+    marks = (row["view_evidence"] or "").split()
+    taken = next((value for value in DECISIONS if f"reader:{value}" in marks), None)
+    return taken == decisions.get(row["image_id"])
+
+
+def _small(picture: np.ndarray) -> np.ndarray:
+    share = UNCERTAIN_SIDE / max(picture.shape)
+    if share >= 1:
+        return picture
+    rows, columns = (max(round(side * share), 1) for side in picture.shape)
+    return cv2.resize(picture, (columns, rows), interpolation=cv2.INTER_AREA)
+
+
+def read_decisions(path: str | Path | None) -> dict[str, str]:
+    """The reader's decisions, `accept` or `reject` by image_id; none where there is no file.
+
+    Args:
+        path: CSV with the columns `image_id` and `decision`; commas, semicolons or tabs.
+
+    Raises:
+        InputError: the file is missing or no such table, a decision is another word, or a film has
+            two.
+    """
+    if path is None:
+        return {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise InputError(
+            f"films.view_decisions: {path} cannot be read ({reason}): correct the path or the file."
+        ) from None
+    head = lines[0] if lines else ""
+    delimiter = next((mark for mark in ";\t" if mark in head), ",")
+    table = csv.reader(lines, delimiter=delimiter)
+    names = [name.strip() for name in next(table, [])]
+    if not {"image_id", "decision"} <= set(names):
+        raise InputError(f"{path} lacks a column: its first line must be image_id,decision.")
+    decisions: dict[str, str] = {}
+    for cells in table:
+        values = dict(zip(names, (cell.strip() for cell in cells), strict=False))
+        image_id, decision = values.get("image_id", ""), values.get("decision", "").lower()
+        if not image_id and not decision:
+            continue
+        where = f"{path}, line {table.line_num}"
+        if decision not in DECISIONS:
+            raise InputError(f"{where}: the decision must be accept or reject.")
+        if not image_id:
+            raise InputError(f"{where}: the image_id is missing: fill it in or remove the line.")
+        if image_id in decisions:
+            raise InputError(f"{where}: this image_id is there twice: keep one line of it.")
+        decisions[image_id] = decision
+    return decisions
 
 
 def rejected_unseen(
-    pseudonyms: Pseudonyms, uid: str, study_uid: str, study_day: int | None
+    pseudonyms: Pseudonyms, uid: str, study_uid: str, study_day: int | None, reason: str
 ) -> dict[str, Any]:
-    """Manifest row of an object that the archive lists but that is of no class to ask for."""
+    """Manifest row of an object that is known but was not asked for, not sent or not readable."""
     return dict.fromkeys(MANIFEST) | {
         "image_id": pseudonyms.image(uid),
         "study_id": pseudonyms.study(study_uid),
         "study_day": study_day,
         "status": "rejected",
-        "reason": "sop_class_not_taken",
+        "reason": reason,
     }
-
-
-def pixel_spacing(dataset: Dataset) -> tuple[float | None, str | None]:
-    """Row spacing in mm and where it holds: in the `patient` (calibrated) or at the `detector`.
-
-    Pixel Spacing (0028,0030) is taken as calibrated; Imager Pixel Spacing (0018,1164) is at the
-    detector (DICOM PS3.3 10.7.1). Unequal or non-positive spacings count as unknown.
-    """
-    for keyword, source in (("PixelSpacing", "patient"), ("ImagerPixelSpacing", "detector")):
-        try:
-            row, column = map(float, dataset.get(keyword))
-        except (TypeError, ValueError):  # missing, not two, or not numbers
-            continue
-        if 0 < row < np.inf and np.isclose(row, column, rtol=0.01):
-            return row, source
-    return None, None
 
 
 def _count(dataset: Dataset, keyword: str) -> int | None:

@@ -32,6 +32,8 @@ PAPER_TABLE1 = {
 }
 #: Columns of an embedded film: sharp when enlarged, about 50 kB each.
 FILM_WIDTH = 480
+#: Films to decide that are pictured; all of them are in images/uncertain.
+MAX_UNDECIDED = 120
 #: Findings listed in full; the counts above them are always complete.
 MAX_FINDINGS = 200
 SUBSETS = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -46,6 +48,9 @@ class Page:
         facts: (value, label) of the headline figures.
         subsets: (name, films, patients).
         rejected: (reason, films), most frequent first.
+        undecided: films whose header does not tell what they show: {"image_id", "evidence",
+            "image"}, at most :data:`MAX_UNDECIDED`.
+        n_undecided: how many there are.
         table1: a row a metric: {"metric", "cells": [{"run", "low", "high", "best", "paper",
             "paper_best"}]}, a cell a model, in percent as text; "paper" is None for a model that
             the paper lacks.
@@ -67,6 +72,8 @@ class Page:
     facts: list[tuple[str, str]]
     subsets: list[tuple[str, int, int]]
     rejected: list[tuple[str, int]]
+    undecided: list[dict[str, Any]]
+    n_undecided: int
     table1: list[dict[str, Any]]
     n_test: int
     legend: list[tuple[str, str]]
@@ -105,7 +112,8 @@ def build_report(
 
     Args:
         results: the results folder; read are the manifest, splits, findings, records, metrics,
-            predictions, the models' `history.jsonl` and `run.json`, and the films shown.
+            predictions, the models' `history.jsonl` and `run.json`, the films shown and those to
+            decide.
         models: models to show; they come out in the order of the paper's Table 1.
         model_names: display names; a model without one keeps its own.
         classes: all classes in configuration order.
@@ -129,12 +137,15 @@ def build_report(
         names[model]: _read_history(results / f"models/{model}/history.jsonl") for model in models
     }
     colours = class_colours(classes)
+    uncertain = manifest[manifest["reason"] == "view_uncertain"].sort_values("image_id")
     per_image = per_image[per_image["model"].isin(models)]
     page = Page(
         models=list(names.values()),
         facts=_facts(manifest, splits),
         subsets=_subsets(splits),
         rejected=_counts(manifest.loc[manifest["status"] == "rejected", ["reason"]]),
+        undecided=_undecided(results, uncertain.head(MAX_UNDECIDED)),
+        n_undecided=len(uncertain),
         table1=_table1(summary, names),
         n_test=per_image["image_id"].nunique(),
         legend=[(_words(name), _css(colour)) for name, colour in colours.items()],
@@ -173,6 +184,18 @@ def _subsets(splits: pd.DataFrame) -> list[tuple[str, int, int]]:
         films = splits[splits["subset"] == subset]
         rows.append((name, len(films), films["patient_id"].nunique()))
     return rows
+
+
+def _undecided(results: Path, films: pd.DataFrame) -> list[dict[str, Any]]:
+    """Picture and evidence of each film that a person has to look at."""
+    return [
+        {
+            "image_id": row.image_id,
+            "evidence": [] if pd.isna(row.view_evidence) else row.view_evidence.split(),
+            "image": jpeg_uri(read_grey(results / f"images/uncertain/{row.image_id}.png")),
+        }
+        for row in films.itertuples()
+    ]
 
 
 def _counts(table: pd.DataFrame) -> list[tuple]:

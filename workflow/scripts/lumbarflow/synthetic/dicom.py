@@ -224,6 +224,8 @@ def _describe(ds: Dataset, film: Film, rng: np.random.Generator) -> None:
     spacing = f"{plan.pixel_spacing_mm:.6g}"
     ds.ImagerPixelSpacing = [spacing, spacing]
     choice = rng.random()
+    if choice < 0.9:  # of the others, nobody can tell the size in the patient
+        ds.EstimatedRadiographicMagnificationFactor = f"{plan.magnification:.6g}"
     if choice < 0.25:  # uncalibrated: the same values (PS3.3, 10.7)
         ds.PixelSpacing = [spacing, spacing]
     elif choice < 0.4:
@@ -231,7 +233,6 @@ def _describe(ds: Dataset, film: Film, rng: np.random.Generator) -> None:
         ds.PixelSpacing = [calibrated, calibrated]
         ds.PixelSpacingCalibrationType = "GEOMETRY"
         ds.PixelSpacingCalibrationDescription = "Magnification at the spine"
-        ds.EstimatedRadiographicMagnificationFactor = f"{plan.magnification:.6g}"
     ds.AcquisitionContextSequence = Sequence([])
 
 

@@ -1,0 +1,11 @@
+from lumbarflow.acquire.embedded_archive import serving
+from lumbarflow.acquire.plan import told
+from lumbarflow.acquire.retrieve import query
+from lumbarflow.acquire.selection import Selection
+from lumbarflow.jobs import job
+
+with job(snakemake) as log:
+    settings = snakemake.params.archive
+    selection = Selection.of(settings)
+    with serving(snakemake.input.get("truth"), settings) as archive:
+        log.info("%s", told(query(archive, selection, log)))
