@@ -429,6 +429,20 @@ def test_objects_of_other_classes_in_a_series_are_rejected_and_do_not_block(tmp_
     assert set(rows["study_id"]) == {KEYED.study("1.2.3")}
 
 
+def test_an_image_that_comes_twice_is_one_film(tmp_path, monkeypatch):
+    taken = []
+
+    def counted(dataset, *arguments):
+        taken.append(dataset.SOPInstanceUID)
+        return take_dicom(dataset, *arguments)
+
+    monkeypatch.setattr("lumbarflow.acquire.retrieve.take_dicom", counted)
+    films = [small_film("1.5.1"), small_film("1.5.1"), small_film("1.5.2")]
+    with serving(films) as archive:
+        rows = fetch(archive, tmp_path)
+    assert len(rows) == 2 and taken == ["1.5.1", "1.5.2"]
+
+
 @pytest.mark.parametrize("classes", [True, False])
 def test_fewer_films_than_listed_are_told(tmp_path, classes):
     with serving([small_film("1.5.1")], {"1.5.1": DX, "1.5.2": DX}, classes=classes) as archive:
