@@ -40,6 +40,7 @@ if config["source"] == "archive":
             "<benchmarks>/retrieve.tsv"
         conda:
             "../../envs/acquire.yaml"
+        threads: config["archive"]["associations"]
         resources:
             mem_mb=4000,
             runtime=240,

@@ -114,7 +114,7 @@ class Archive:
     timeout_seconds: float = 30
     retrieve_by: str = "get"
     storage_port: int = 11113
-    associations: int = 2
+    associations: int = 3
     attempts: int = 6
     series_seconds: float = 600
     tls: Tls | None = None

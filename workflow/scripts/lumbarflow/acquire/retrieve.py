@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import nullcontext, suppress
 from functools import partial
@@ -175,9 +176,10 @@ class _Receiver:
     ):
         self.progress = Progress(0, log)
         self.failure: Exception | None = None
+        self._lock = threading.Lock()
         self._pseudonyms, self._images, self._decisions = pseudonyms, images, decisions
         self._selection, self._log = selection, log
-        self._expected: dict[str, _Incoming] = {}
+        self._expected: dict[str, list[_Incoming]] = {}  # a few archives list one in two studies
 
     def asked(self, study: Study) -> dict[str, Any]:
         """What a study on disk must have been fetched with to count as here."""
@@ -193,12 +195,14 @@ class _Receiver:
         """Take these SOP instances, as a part of a study, when they come."""
         for uid in uids:
             incoming.missing.add(uid)
-            self._expected[uid] = incoming
+            with self._lock:
+                self._expected.setdefault(uid, []).append(incoming)
 
-    def forget(self, uids: Iterable[str]) -> None:
-        """Take these SOP instances no longer."""
+    def forget(self, incoming: _Incoming, uids: Iterable[str]) -> None:
+        """Take these SOP instances for this study no longer."""
         for uid in uids:
-            self._expected.pop(uid, None)
+            with self._lock:
+                self._expected[uid].remove(incoming)
 
     def reject(self, incoming: _Incoming, uid: str, reason: str) -> None:
         """Note an object that does not come or cannot be looked at."""
@@ -210,20 +214,23 @@ class _Receiver:
     def on_store(self, event: evt.Event) -> int:
         """Handle a C-STORE request; return its status."""
         uid = str(event.request.AffectedSOPInstanceUID)
-        incoming = self._expected.get(uid)
-        if incoming is None:
+        with self._lock:
+            expecting = list(self._expected.get(uid, ()))
+        if not expecting:
             return _CANNOT_PROCESS  # not asked for
-        if uid not in incoming.missing:
-            return _SUCCESS  # it has come before
         try:
-            self._take(event, uid, incoming)
+            for incoming in expecting:
+                if uid in incoming.missing:  # otherwise it has come before
+                    self._take(event, uid, incoming)
+                    self.progress.done()
         except (InputError, OSError) as error:  # pynetdicom would swallow it: the caller raises it
             self.failure = self.failure or error
             return _OUT_OF_RESOURCES
         except Exception as error:  # a broken object; the exception may quote what it holds
             self._log.warning("an object cannot be read (%s): rejected", type(error).__name__)
-            self.reject(incoming, uid, "not_readable")
-        self.progress.done()
+            for incoming in expecting:
+                self.reject(incoming, uid, "not_readable")
+                self.progress.done()
         return _SUCCESS
 
     def _take(self, event: evt.Event, uid: str, incoming: _Incoming) -> None:
@@ -260,7 +267,7 @@ def _fetch_study(
             for _ in incoming.missing & set(series.wanted):
                 receiver.progress.failed()
             line.do(lambda assoc: None)  # where the archive itself is gone, the run ends here
-        receiver.forget(series.wanted)
+        receiver.forget(incoming, series.wanted)
     return incoming
 
 
