@@ -125,7 +125,7 @@ def _take(
         return row | {"reason": "view_uncertain"}
     encoded = BytesIO()  # pydicom hides the cause of a failing write
     clean.save_as(encoded, enforce_file_format=True)
-    write_bytes(files["dicom"], encoded.getvalue())
+    write_bytes(files["dicom"], encoded.getbuffer())
     write_png(files["png"], picture)
     rows, columns = picture.shape  # where pixels are not square, not those of the header
     return row | {"status": "accepted", "rows": rows, "columns": columns}

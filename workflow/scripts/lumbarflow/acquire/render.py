@@ -138,9 +138,11 @@ def _mapped(values: np.ndarray, grey_of: Callable[..., np.ndarray]) -> np.ndarra
     if lowest < 0:  # modulo the word, as the difference may be too large for its signed type
         index = index - index.dtype.type(lowest % 2 ** (8 * values.itemsize))
     stored = np.arange(lowest, highest + 1)
-    return np.take(
-        grey_of(stored, lambda: np.bincount(index.ravel(), minlength=len(stored))), index
-    )
+    table = grey_of(stored, lambda: np.bincount(index.ravel(), minlength=len(stored)))
+    picture = np.empty(values.shape, np.uint8)
+    for start in range(0, len(index), 64):  # numpy makes 8 bytes of every index at hand
+        picture[start : start + 64] = np.take(table, index[start : start + 64])
+    return picture
 
 
 def _grey(dataset: Dataset, stored: np.ndarray, counts: Callable[[], np.ndarray]) -> np.ndarray:
