@@ -267,7 +267,7 @@ def test_a_silent_archive_is_told(tmp_path):
 def test_an_archive_that_goes_away_for_good(tmp_path):
     with orthanc(tmp_path / "server") as server:
         server.load(FILMS)
-        with proxy(server.port, bytes_per_second=20_000) as slow:
+        with proxy(server.port, bytes_per_second=5_000) as slow:
             killer = threading.Timer(2.0, server.kill)
             killer.start()
             text = fails(at(slow.port, timeout_seconds=3), tmp_path / "out")
