@@ -601,6 +601,7 @@ def faulty(
             yield from send(event, "move", state.moves)
 
     ae = AE(ae_title=TITLE)
+    ae.maximum_associations = 100  # those that hang stay
     ae.require_called_aet = True
     ae.add_supported_context(Verification)
     ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)

@@ -132,6 +132,18 @@ def test_report_opens_without_a_network(tiny_run):
     assert "YOLACT" in page
 
 
+def check_no_trace(run, secrets) -> None:
+    """None of the texts is in a file or a file name of the run and its record."""
+    wanted = [text.encode(code) for text in secrets for code in ("utf-8", "latin-1")]
+    places = [run.results, run.folder / ".snakemake"]
+    files = [path for place in places for path in place.rglob("*") if path.is_file()]
+    assert len(files) > 50
+    for path in files:
+        content = path.read_bytes() + str(path.relative_to(run.folder)).encode()
+        found = [text for text in wanted if text in content]
+        assert not found, f"{path} holds {found[:3]}"
+
+
 def test_nothing_identifying_is_written(tiny_run):
     """Every name, number, date and UID of the cohort, in every file of the run and its record."""
     truth = json.loads((tiny_run.folder / "archive" / "truth.json").read_text())
@@ -141,16 +153,9 @@ def test_nothing_identifying_is_written(tiny_run):
         dataset = pydicom.dcmread(path, stop_before_pixels=True)
         secrets |= {str(dataset[name].value) for name in ("StudyInstanceUID", "AccessionNumber")}
         secrets |= {str(dataset.PatientBirthDate), str(dataset.PatientID)}
-    key = (tiny_run.folder / ".lumbarflow" / "pseudonym.key").read_text().strip()
-    wanted = [text.encode(code) for text in [*secrets, key] for code in ("utf-8", "latin-1")]
-    places = [tiny_run.results, tiny_run.folder / ".snakemake"]
-    files = [path for place in places for path in place.rglob("*") if path.is_file()]
     assert len(secrets) > 50
-    assert len(files) > 50
-    for path in files:
-        content = path.read_bytes() + str(path.relative_to(tiny_run.folder)).encode()
-        found = [text for text in wanted if text in content]
-        assert not found, f"{path} holds {found[:3]}"
+    key = (tiny_run.folder / ".lumbarflow" / "pseudonym.key").read_text().strip()
+    check_no_trace(tiny_run, {*secrets, key})
 
 
 def test_second_run_has_nothing_to_do(tiny_run):
@@ -202,3 +207,22 @@ def test_own_annotations_are_read_and_trained_on_without_fetching_again(tiny_run
     assert run.status == 0, run.output
     assert {"read_annotations", "train"} <= run.ran
     assert not {"retrieve", "synthetic_cohort", "simulate_annotators"} & run.ran
+
+
+def test_a_cohort_file_leaves_no_trace_of_its_numbers(tiny_run):
+    """Last, as it narrows the cohort."""
+    paths = (tiny_run.folder / "archive" / "objects").glob("*.dcm")
+    objects = [pydicom.dcmread(path, stop_before_pixels=True) for path in paths]
+    numbers = sorted({str(dataset.PatientID) for dataset in objects})
+    wanted = numbers[: len(numbers) // 2]
+    text = "\n".join(["patient_id", *wanted, "PID000unknown"])
+    (tiny_run.folder / "cohort.csv").write_text(text)
+    tiny_run.overlay({"archive": {"cohort": "cohort.csv"}})
+    for arguments in (["query"], ["--until", "retrieve"]):
+        run = tiny_run.run(*arguments)
+        assert run.status == 0, run.output
+        assert f"1 of {len(wanted) + 1} lines of the cohort file match no study" in run.output
+        assert not [number for number in [*wanted, "PID000unknown"] if number in run.output]
+    manifest = pd.read_parquet(tiny_run.results / "incoming" / "images" / "manifest.parquet")
+    assert len(manifest) == sum(str(dataset.PatientID) in wanted for dataset in objects)
+    check_no_trace(tiny_run, [*wanted, "PID000unknown"])
