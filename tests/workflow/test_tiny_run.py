@@ -218,7 +218,7 @@ def test_a_cohort_file_leaves_no_trace_of_its_numbers(tiny_run):
     text = "\n".join(["patient_id", *wanted, "PID000unknown"])
     (tiny_run.folder / "cohort.csv").write_text(text)
     tiny_run.overlay({"archive": {"cohort": "cohort.csv"}})
-    for arguments in (["query"], ["--until", "retrieve"]):
+    for arguments in (["--", "query"], ["--until", "retrieve"]):
         run = tiny_run.run(*arguments)
         assert run.status == 0, run.output
         assert f"1 of {len(wanted) + 1} lines of the cohort file match no study" in run.output
