@@ -42,6 +42,7 @@ MANIFEST = {
     "patient_age_years": "Int64",
 }
 DECISIONS = ("accept", "reject")
+_DECIDE = ", or decide on the films in images/uncertain yourself (films.view_decisions)"
 UNCERTAIN_SIDE = 480  # longest side of the picture of a film to decide, pixels
 
 
@@ -254,8 +255,8 @@ def write_manifest(path: Path, rows: Iterable[dict[str, Any]]) -> pd.DataFrame:
         counts = table["reason"].value_counts()
         reasons = ", ".join(f"{reason} {count}" for reason, count in counts.items())
         raise InputError(
-            f"None of {len(table)} films was accepted ({reasons}): "
-            "widen the source (archive.* or folder.* in the configuration)."
+            f"None of {len(table)} films was accepted ({reasons}): widen the source (archive.* or "
+            f"folder.* in the configuration){_DECIDE if 'view_uncertain' in counts else ''}."
         )
     write_table(path, table)
     return table
