@@ -30,7 +30,7 @@ from pynetdicom.sop_class import ModalityWorklistInformationFind
 
 from lumbarflow.acquire import lines
 from lumbarflow.acquire.dimse import Archive, Tls
-from lumbarflow.acquire.plan import told
+from lumbarflow.acquire.plan import summary_text
 from lumbarflow.acquire.pseudonyms import Pseudonyms
 from lumbarflow.acquire.retrieve import query, retrieve
 from lumbarflow.acquire.selection import Selection, read_cohort
@@ -227,7 +227,7 @@ def test_the_query_counts_without_fetching(loaded):
     assert counts["modality"] == (2 if isinstance(loaded[0], Orthanc) else 3)
     assert counts.get("body_part", 0) == (2 if isinstance(loaded[0], Orthanc) else 0)
     assert counts.get("sop_class_not_taken", 0) == int(isinstance(loaded[0], Orthanc))
-    text = told(table)
+    text = summary_text(table)
     assert "would be retrieved" in text and "modality" in text
     assert not [f for f in every if str(f.PatientName) in text or f.StudyInstanceUID in text]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import json
 import os
@@ -74,6 +75,23 @@ def write_json(path: str | Path, value: Any) -> None:
 def read_json(path: str | Path) -> Any:
     """Read a JSON file that the workflow wrote."""
     return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def read_csv(path: str | Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """Header and rows, each with its line number from 1, of a CSV file that a person wrote.
+
+    Spreadsheets write commas, semicolons or tabs, and a byte order mark. Blanks around cells are
+    left out; an empty file has an empty header.
+
+    Raises:
+        OSError: it cannot be read.
+        UnicodeDecodeError: it is not UTF-8.
+    """
+    lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+    separator = max(",;\t", key=(lines[0] if lines else "").count)
+    reader = csv.reader(lines, delimiter=separator)
+    rows = [(reader.line_num, [cell.strip() for cell in cells]) for cells in reader]
+    return (rows[0][1], rows[1:]) if rows else ([], [])
 
 
 def write_table(path: str | Path, table: pd.DataFrame) -> None:

@@ -277,7 +277,7 @@ def check(archive: Archive) -> None:
     with association(archive) as assoc:
         # Not every archive offers verification; the association itself has shown most.
         if any(c.abstract_syntax == Verification for c in assoc.accepted_contexts):
-            _still(assoc)
+            _wait_until_still(assoc)
             status = assoc.send_c_echo()
             if not status or status.Status != _SUCCESS:
                 raise _status_error(status, archive, "C-ECHO")
@@ -438,7 +438,7 @@ def identifier(level: str, **keys: Any) -> Dataset:
     return result
 
 
-def _still(assoc: Association) -> None:
+def _wait_until_still(assoc: Association) -> None:
     """Wait until the association's own thread stands still, before a request.
 
     It takes messages that come for requests of the archive. pynetdicom stops it for a request of
@@ -459,7 +459,7 @@ def find(assoc: Association, archive: Archive, query: Dataset) -> list[Dataset]:
         InputError: the archive answers with a failure or not at all.
     """
     found = []
-    _still(assoc)
+    _wait_until_still(assoc)
     for status, answer in assoc.send_c_find(query, StudyFind):
         if not status or status.Status not in (_SUCCESS, *_PENDING):
             raise _status_error(status, archive, "C-FIND")
@@ -483,7 +483,7 @@ def fetch(assoc: Association, archive: Archive, query: Dataset) -> None:
         late.set()
         hang_up(assoc)
 
-    _still(assoc)
+    _wait_until_still(assoc)
     if archive.retrieve_by == "get":
         service, answers = "C-GET", assoc.send_c_get(query, StudyGet)
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -14,7 +13,7 @@ import pandas as pd
 from pydicom.dataset import Dataset
 
 from ..errors import InputError
-from ..files import write_bytes, write_png, write_table
+from ..files import read_csv, write_bytes, write_png, write_table
 from .deidentify import SOP_CLASSES, age_years, deidentify, patient_key
 from .pixels import UnreadableTransferSyntax
 from .pseudonyms import Pseudonyms
@@ -185,25 +184,21 @@ def read_decisions(path: str | Path | None) -> dict[str, str]:
     if path is None:
         return {}
     try:
-        lines = Path(path).read_text(encoding="utf-8-sig").splitlines()
+        names, rows = read_csv(path)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise InputError(
             f"films.view_decisions: {path} cannot be read ({reason}): correct the path or the file."
         ) from None
-    head = lines[0] if lines else ""
-    delimiter = next((mark for mark in ";\t" if mark in head), ",")
-    table = csv.reader(lines, delimiter=delimiter)
-    names = [name.strip() for name in next(table, [])]
     if not {"image_id", "decision"} <= set(names):
         raise InputError(f"{path} lacks a column: its first line must be image_id,decision.")
     decisions: dict[str, str] = {}
-    for cells in table:
-        values = dict(zip(names, (cell.strip() for cell in cells), strict=False))
+    for line, cells in rows:
+        values = dict(zip(names, cells, strict=False))
         image_id, decision = values.get("image_id", ""), values.get("decision", "").lower()
         if not image_id and not decision:
             continue
-        where = f"{path}, line {table.line_num}"
+        where = f"{path}, line {line}"
         if decision not in DECISIONS:
             raise InputError(f"{where}: the decision must be accept or reject.")
         if not image_id:

@@ -193,7 +193,7 @@ def summary(planned: Iterable[tuple[Study, list[Series]]]) -> pd.DataFrame:
     return counts[list(SUMMARY)].astype(SUMMARY)
 
 
-def told(table: pd.DataFrame) -> str:
+def summary_text(table: pd.DataFrame) -> str:
     """The summary as text for a terminal."""
     shown = table.assign(
         reason=table["reason"].fillna("to be retrieved"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 
 from ..errors import InputError
+from ..files import read_csv
 
 # Column of a cohort file -> DICOM keyword.
 COLUMNS = {
@@ -104,30 +104,26 @@ def read_cohort(path: str | Path) -> dict[int, dict[str, str]]:
             of its kind.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        header, lines = read_csv(path)
     except UnicodeDecodeError:
         raise InputError(f"{path} is not a text file in UTF-8: save it as CSV UTF-8.") from None
     except OSError as error:
         raise InputError(
             f"{path} cannot be read ({error.strerror}): check archive.cohort."
         ) from None
-    lines = text.splitlines()
-    header = lines[0] if lines else ""
-    separator = max(",;\t", key=header.count)
-    reader = csv.reader(lines, delimiter=separator)
-    names = [_column(name) for name in next(reader, [])]
+    names = [_column(name) for name in header]
     if not set(names) & set(COLUMNS):
         raise InputError(
             f"{path} has none of the columns {', '.join(COLUMNS)}: name one in its first line."
         )
     rows: dict[int, dict[str, str]] = {}
-    for cells in reader:
-        pairs = zip(names, map(str.strip, cells), strict=False)
+    for line, cells in lines:
+        pairs = zip(names, cells, strict=False)
         row = {COLUMNS[name]: cell for name, cell in pairs if name in COLUMNS and cell}
         for keyword, value in row.items():
-            _check(path, reader.line_num, keyword, value)
+            _check(path, line, keyword, value)
         if row and row not in rows.values():
-            rows[reader.line_num] = row
+            rows[line] = row
     if not rows:
         raise InputError(f"{path} lists no study: add a line for each below its header.")
     return rows
