@@ -9,15 +9,17 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 CORES ?= all
 GPUS ?= 1
 ARGS ?=
+KEY ?= .lumbarflow/pseudonym.key
 
 TESTS := $(wildcard tests/unit tests/workflow tests/integration)
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test bench clean
+.PHONY: help setup demo key test bench clean
 
 help:
 	@echo "make demo     set up, then run the workflow on the synthetic cohort: results/report/index.html"
 	@echo "make test     set up, then run all checks and tests, the quick ones first"
+	@echo "make key      make the secret key of the pseudonyms (KEY=/path/to/file); never over another"
 	@echo "make setup    only make .venv with the pinned packages (requirements/pins.txt)"
 	@echo "make bench    run the benchmarks and write benchmarks/RESULTS.md (QUICK=1: a minute each)"
 	@echo "make clean    delete results/; asks for a word first"
@@ -30,6 +32,9 @@ setup:
 
 demo: setup
 	snakemake --cores $(CORES) --resources gpu=$(GPUS) $(ARGS)
+
+key: setup
+	@PYTHONPATH=workflow/scripts python -m lumbarflow.deidentify.pseudonyms "$(KEY)"
 
 test: setup
 	ruff check .

@@ -21,9 +21,10 @@ from pynetdicom import evt
 from lumbarflow.acquire.dimse import Archive, fetch, identifier
 from lumbarflow.acquire.lines import Line, Lines
 from lumbarflow.acquire.plan import Series, Study, find_studies, look_up
-from lumbarflow.acquire.pseudonyms import Pseudonyms
 from lumbarflow.acquire.retrieve import retrieve
 from lumbarflow.acquire.selection import Selection
+from lumbarflow.deidentify.deidentifier import Deidentifier
+from lumbarflow.deidentify.pseudonyms import Pseudonyms
 
 LOG = logging.getLogger("retrieval")
 WANTED = Selection(("DX",))
@@ -57,7 +58,7 @@ def raw(port: int, out: Path) -> None:
 def whole(port: int, out: Path) -> None:
     """Retrieve, de-identify and render everything, as the workflow does."""
     keyed = Pseudonyms(b"a key for this benchmark only")
-    retrieve(archive(port), WANTED, keyed, out, out / "manifest.parquet", {}, LOG)
+    retrieve(archive(port), WANTED, Deidentifier(keyed), out, out / "manifest.parquet", {}, LOG)
 
 
 if __name__ == "__main__":

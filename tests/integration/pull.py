@@ -14,9 +14,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2] / "workflow" / "scripts"))
 
 from lumbarflow.acquire.dimse import Archive
-from lumbarflow.acquire.pseudonyms import Pseudonyms
 from lumbarflow.acquire.retrieve import retrieve
 from lumbarflow.acquire.selection import Selection
+from lumbarflow.deidentify.deidentifier import Deidentifier
+from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
 
 HOST, TITLE, CALLER = "127.0.0.1", "LUMBARPACS", "LUMBARFLOW"
@@ -28,7 +29,7 @@ def pull(port: int, out: Path) -> None:
     retrieve(
         Archive(HOST, port, TITLE, CALLER, 20),
         Selection(("DX", "CR")),
-        KEYED,
+        Deidentifier(KEYED),
         out,
         out / "manifest.parquet",
         {},

@@ -31,9 +31,10 @@ from pynetdicom.sop_class import ModalityWorklistInformationFind
 from lumbarflow.acquire import lines
 from lumbarflow.acquire.dimse import Archive, Tls
 from lumbarflow.acquire.plan import summary_text
-from lumbarflow.acquire.pseudonyms import Pseudonyms
 from lumbarflow.acquire.retrieve import query, retrieve
 from lumbarflow.acquire.selection import Selection, read_cohort
+from lumbarflow.deidentify.deidentifier import Deidentifier
+from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
 
 KEYED = Pseudonyms(b"a key for these tests only")
@@ -49,7 +50,7 @@ def at(port: int, **changes) -> Archive:
 
 def fetch(archive: Archive, out: Path, selection=ALL, **options) -> pd.DataFrame:
     manifest = out / "manifest.parquet"
-    retrieve(archive, selection, KEYED, out, manifest, {}, LOG, **options)
+    retrieve(archive, selection, Deidentifier(KEYED), out, manifest, {}, LOG, **options)
     return pd.read_parquet(manifest).set_index("image_id")
 
 

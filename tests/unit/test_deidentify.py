@@ -17,11 +17,13 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import UID, ExplicitVRBigEndian, ExplicitVRLittleEndian, RLELossless
 
-from lumbarflow.acquire.deidentify import SOP_CLASSES, age_years, deidentify
 from lumbarflow.acquire.films import take_dicom
-from lumbarflow.acquire.pseudonyms import Pseudonyms
 from lumbarflow.acquire.render import render
 from lumbarflow.acquire.spacing import pixel_aspect, pixel_spacing
+from lumbarflow.deidentify.deidentifier import Deidentifier
+from lumbarflow.deidentify.engine import SOP_CLASSES, age_years, deidentify
+from lumbarflow.deidentify.profile import TEXTS
+from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
 
 DATA = Path(os.environ.get("LUMBARFLOW_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -109,7 +111,9 @@ TEXT = {
 PUBLIC = [
     tag
     for tag, (vr, *_) in sorted(pydicom.datadict.DicomDictionary.items())
-    if vr in {*TEXT, "DA", "DT", "TM", "UI", "AS"} and 0x0008 <= tag >> 16 < 0x7FE0
+    if vr in {*TEXT, "DA", "DT", "TM", "UI", "AS"}
+    and 0x0008 <= tag >> 16 < 0x7FE0
+    and pydicom.datadict.keyword_for_tag(tag) not in TEXTS
 ]
 GENERATED = {"SOPClassUID"}
 
@@ -157,6 +161,22 @@ def test_no_attribute_of_a_text_or_date_vr_is_copied():
             source.add_new(tag, vr, value)
     assert len(source) > 1000
     assert_clean(source, SECRET, "1.2.77777.", *dates.values())
+
+
+@unhurried
+@given(st.sampled_from(TEXTS), st.sampled_from(["{}", "X {} 3", "Room-{}", "{}S", "\u00c4{}"]))
+def test_a_text_of_the_equipment_stays_if_it_names_no_one(keyword, form):
+    text = form.format("Miller")
+    source = film(PatientName="Jones^Ann", **{keyword: text})
+    clean = deidentify(source, KEYED)
+    # Not every attribute is one of DX.
+    assert clean.get(keyword) in (text, None) and (keyword != "Manufacturer" or keyword in clean)
+    for name in ("Miller^A", "Jones^MILLER", "Jones=\u7530\u4e2d=Miller"):
+        item = Dataset()
+        item.PersonName = name
+        for hidden in ({"PatientName": name}, {"ReferencedImageSequence": [item]}):
+            clean = deidentify(film(**{keyword: text} | hidden), KEYED)
+            assert clean.get(keyword) in (None, "", "removed")
 
 
 def test_overlays_curves_and_what_surrounds_the_data_set():
@@ -332,7 +352,7 @@ def test_only_cr_and_dx_are_taken():
 
 @pytest.mark.parametrize(
     ("text", "years"),
-    [("045Y", 45), ("089Y", 89), ("090Y", 89), ("103Y", 89), ("018M", None), ("", None),
+    [("045Y", 45), ("089Y", 89), ("090Y", 89), ("103Y", 89), ("018M", 1), ("011M", 0), ("", None),
      (None, None), ("45", None), ("XXXY", None)],
 )  # fmt: skip
 def test_ages_above_89_are_not_told_apart(text, years):
@@ -369,10 +389,14 @@ IDENTIFYING = {"PN", "LO", "SH", "LT", "ST", "UT", "DA", "UI", "AE", "DT", "TM",
 
 
 def texts_of(dataset: Dataset) -> set[str]:
-    """Values of 4 or more characters of the VRs that identify, at any depth."""
+    """Values of 4 or more characters of the VRs that identify, at any depth.
+
+    Without the texts of equipment and the standard's own codes, which stay.
+    """
     found = set()
     for element in dataset.iterall():
-        if element.VR in IDENTIFYING and not element.is_empty:
+        stays = element.keyword in (*TEXTS, "CodeValue", "CodeMeaning", "CodingSchemeDesignator")
+        if element.VR in IDENTIFYING and not element.is_empty and not stays:
             values = element.value if element.VM > 1 else [element.value]
             for value in map(str, values):
                 found |= {value, *value.split("^")} if element.VR == "PN" else {value}
@@ -383,6 +407,7 @@ def texts_of(dataset: Dataset) -> set[str]:
 def without_chance(clean: FileDataset) -> bytes:
     """The saved object without pixels and random digits, which hold any short text by chance."""
     clean.PixelData = b""
+    del clean.DeidentificationMethodCodeSequence  # words that headers hold, too
     for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "SeriesInstanceUID"):
         assert str(clean[keyword].value).startswith(("pat-", "2.25."))
         del clean[keyword]
@@ -402,7 +427,7 @@ def test_real_objects_are_refused_or_clean(tmp_path):
     for path in samples():
         source = pydicom.dcmread(path)
         accept = {KEYED.image(str(source.get("SOPInstanceUID", ""))): "accept"}
-        row = take_dicom(source, KEYED, tmp_path, accept, None)
+        row = take_dicom(source, Deidentifier(KEYED), tmp_path, accept, None)
         texts = texts_of(source) | texts_of(source.file_meta)
         assert texts
         if row["status"] == "rejected":

@@ -18,6 +18,7 @@ from jsonschema import Draft202012Validator
 from lumbarflow.acquire.films import MANIFEST
 from lumbarflow.acquire.view import REASONS
 from lumbarflow.annotate.qc import Finding
+from lumbarflow.deidentify.audit import COLUMNS as AUDIT
 from lumbarflow.evaluate.metrics import segmentation_metrics
 from lumbarflow.evaluate.tables import score_model, summarise
 from lumbarflow.prepare.splits import make_splits
@@ -195,6 +196,7 @@ def test_columns_in_results_are_those_of_the_code():
     scores = pd.DataFrame([["unet", "a", *[0.5] * 5]], columns=per_image.columns)
     tables = {
         "images/manifest.parquet": MANIFEST,
+        "images/deidentification.parquet": AUDIT,
         "annotations/qc.parquet": Finding._fields,
         "splits.parquet": make_splits(films, 1, 0.5, 0),
         "predictions/{model}.parquet": predictions,

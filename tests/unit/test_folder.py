@@ -39,8 +39,9 @@ from lumbarflow.acquire.folder import (
     picture_patient,
     with_file_names,
 )
-from lumbarflow.acquire.pseudonyms import Pseudonyms
 from lumbarflow.acquire.survey import survey
+from lumbarflow.deidentify.deidentifier import Deidentifier
+from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
 from lumbarflow.files import read_grey
 
@@ -84,7 +85,9 @@ def take(folder, pattern=None, view="lateral", out=None, decisions=None, threads
     out = out or Path(folder).parent / "out"
     log = logging.getLogger("test_folder")
     manifest = out / "manifest.parquet"
-    import_folder(folder, KEYED, out, manifest, view, decisions or {}, pattern, log, threads)
+    import_folder(
+        folder, Deidentifier(KEYED), out, manifest, view, decisions or {}, pattern, log, threads
+    )
     return pd.read_parquet(manifest)
 
 
@@ -760,7 +763,8 @@ import logging, os, signal, sys
 from pathlib import Path
 from lumbarflow import files
 from lumbarflow.acquire.folder import import_folder
-from lumbarflow.acquire.pseudonyms import Pseudonyms
+from lumbarflow.deidentify.deidentifier import Deidentifier
+from lumbarflow.deidentify.pseudonyms import Pseudonyms
 
 folder, out, steps = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 keyed = Pseudonyms(b"a key for these tests only")
@@ -779,7 +783,7 @@ def run(out, deadly):
         replace(path, target)
         step()
     files.os.fsync, Path.replace = killing_fsync, killing_replace
-    import_folder(folder, keyed, out, out / "manifest.parquet", "lateral", {}, None,
+    import_folder(folder, Deidentifier(keyed), out, out / "manifest.parquet", "lateral", {}, None,
                   logging.getLogger(), 1 + deadly % 3)
 
 for number in range(1, steps + 1):
@@ -817,9 +821,13 @@ import runpy, sys
 from types import SimpleNamespace as Names
 script, folder, out = sys.argv[1:]
 settings = {"path": folder, "view": "lateral", "patient_pattern": None}
-params = Names(folder=settings, key_file=f"{out}/key", images=f"{out}/images", decisions=None)
-job = Names(params=params, output=Names(manifest=f"{out}/manifest.parquet"), log=[f"{out}/log"],
-            rule="import_folder", threads=2)
+privacy = {"key_file": f"{out}/key", "linkage": None, "dates": "shifted", "device": False,
+           "patient_characteristics": True, "institution": False, "descriptions": "removed",
+           "find_burned_in_text": False, "verify": "all"}
+params = Names(folder=settings, privacy=privacy, results=out, decisions=None)
+output = Names(manifest=f"{out}/manifest.parquet", audit=f"{out}/deidentification.parquet")
+job = Names(params=params, output=output, log=[f"{out}/log"], rule="import_folder", threads=2,
+            config={})
 runpy.run_path(script, {"snakemake": job})
 """
 

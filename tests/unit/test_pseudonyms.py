@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lumbarflow.acquire.pseudonyms import KEY_VARIABLE, Pseudonyms, load
+from lumbarflow.deidentify.pseudonyms import FINGERPRINT, KEY_VARIABLE, Pseudonyms, load, make_key
 from lumbarflow.errors import InputError
 
 KEY = b"a key for these tests only"
@@ -71,9 +71,22 @@ def test_another_identifier_or_key_gives_another_value(kind, text, other, key, o
         assert getattr(Pseudonyms(other_key), kind)(text) != value
 
 
+def key_file(path, content: bytes = KEY):
+    path.write_bytes(content)
+    path.chmod(0o600)
+    return path
+
+
+@given(st.text(), st.text(), st.binary(min_size=16))
+def test_days_are_secret_and_the_same_for_a_patient(patient, other, key):
+    keyed = Pseudonyms(key)
+    assert keyed.days(patient) == Pseudonyms(key).days(patient)
+    assert 1 <= keyed.days(patient) <= 3650
+    assert len({keyed.days(f"{patient}{number}") for number in range(50)}) > 40
+
+
 def test_the_environment_comes_first(tmp_path, monkeypatch):
-    file = tmp_path / "key"
-    file.write_bytes(b"another key in the file")
+    file = key_file(tmp_path / "key", b"another key in the file")
     monkeypatch.setenv(KEY_VARIABLE, KEY.decode())
     assert load(file).patient("x") == Pseudonyms(KEY).patient("x")
     assert load(tmp_path / "absent").patient("x") == Pseudonyms(KEY).patient("x")
@@ -81,8 +94,7 @@ def test_the_environment_comes_first(tmp_path, monkeypatch):
 
 
 def test_the_file_is_read_without_blanks_at_its_ends(tmp_path):
-    file = tmp_path / "key"
-    file.write_bytes(KEY + b"\n")
+    file = key_file(tmp_path / "key", KEY + b"\n")
     assert load(str(file)).patient("x") == Pseudonyms(KEY).patient("x")
 
 
@@ -90,20 +102,19 @@ def test_a_key_is_made_once_for_its_owner_only(tmp_path):
     file = tmp_path / "deep" / "pseudonym.key"
     before = os.umask(0)
     try:
-        first = load(file)
+        first = load(file, make=True)
     finally:
         os.umask(before)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert re.fullmatch(rb"[0-9a-f]{64}\n", file.read_bytes())
     assert load(file).patient("x") == first.patient("x")
-    second = load(tmp_path / "other.key")
+    second = load(tmp_path / "other.key", make=True)
     assert second.patient("x") != first.patient("x")
 
 
 @pytest.mark.parametrize("key", ["", "fifteen letters"])
 def test_short_keys_are_refused_wherever_they_come_from(tmp_path, monkeypatch, key):
-    file = tmp_path / "key"
-    file.write_text(key)
+    file = key_file(tmp_path / "key", key.encode())
     with pytest.raises(InputError, match="shorter than 16 bytes") as caught:
         load(file)
     assert str(file) in str(caught.value)
@@ -123,8 +134,55 @@ def test_an_unusable_file_is_a_sentence(tmp_path):
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads every file")
 def test_an_unreadable_file_is_a_sentence(tmp_path):
-    file = tmp_path / "key"
-    file.write_bytes(KEY)
+    file = key_file(tmp_path / "key")
     file.chmod(0)
     with pytest.raises(InputError, match="Permission denied"):
         load(file)
+
+
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o660, 0o644, 0o777])
+def test_a_key_that_others_may_read_is_refused(tmp_path, mode):
+    file = key_file(tmp_path / "key")
+    file.chmod(mode)
+    with pytest.raises(InputError, match=r"Others than its owner .*chmod 600") as caught:
+        load(file)
+    assert str(file) in str(caught.value)
+
+
+def test_a_key_is_made_on_request_and_never_over_another(tmp_path):
+    file = tmp_path / "deep" / "key"
+    with pytest.raises(InputError, match=r"`make key` makes a new one"):
+        load(file)
+    make_key(file)
+    content = file.read_bytes()
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600 and load(file)
+    with pytest.raises(InputError, match="left as it is"):
+        make_key(file)
+    assert file.read_bytes() == content
+
+
+def test_a_lost_and_a_changed_key_are_told_apart(tmp_path, monkeypatch):
+    file, results = tmp_path / "key", tmp_path / "results"
+    first = load(file, results, make=True)
+    assert first.fingerprint in (results / FINGERPRINT).read_text()
+    assert load(file, results, make=True).patient("x") == first.patient("x")
+    assert load(file, results).fingerprint == first.fingerprint
+    content = file.read_bytes()
+    assert content.strip() not in (results / FINGERPRINT).read_bytes()
+
+    file.unlink()
+    for make in (True, False):
+        with pytest.raises(InputError, match=r"is lost: put it back .*" + first.fingerprint):
+            load(file, results, make)
+        assert not file.exists()
+
+    key_file(file, b"quite another key of another day")
+    for make in (True, False):
+        with pytest.raises(InputError, match=r"is another one than .*" + first.fingerprint):
+            load(file, results, make)
+    monkeypatch.setenv(KEY_VARIABLE, "yet another key, of the environment")
+    with pytest.raises(InputError, match=rf"{KEY_VARIABLE} is another one"):
+        load(file, results)
+    monkeypatch.delenv(KEY_VARIABLE)
+    key_file(file, content)
+    assert load(file, results, make=True).patient("x") == first.patient("x")

@@ -22,10 +22,10 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from lumbarflow.acquire.deidentify import deidentify
 from lumbarflow.acquire.pixels import stored_values
-from lumbarflow.acquire.pseudonyms import Pseudonyms
 from lumbarflow.acquire.render import render, stretch
+from lumbarflow.deidentify.engine import deidentify
+from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
 
 KEYED = Pseudonyms(b"a key for these tests only")

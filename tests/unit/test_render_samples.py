@@ -16,11 +16,12 @@ from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID, UID_dictionary
 
-from lumbarflow.acquire.deidentify import SOP_CLASSES, deidentify
 from lumbarflow.acquire.films import take_dicom
 from lumbarflow.acquire.pixels import UnreadableTransferSyntax
-from lumbarflow.acquire.pseudonyms import Pseudonyms
 from lumbarflow.acquire.render import render
+from lumbarflow.deidentify.deidentifier import Deidentifier
+from lumbarflow.deidentify.engine import SOP_CLASSES, deidentify
+from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
 
 DATA = Path(os.environ.get("LUMBARFLOW_DATA", Path(__file__).parents[2] / "../shared/data"))
@@ -42,7 +43,7 @@ def sample(name: str) -> pydicom.FileDataset:
 
 def taken(source: pydicom.Dataset, folder: Path) -> dict:
     accept = {KEYED.image(str(source.SOPInstanceUID)): "accept"}
-    return take_dicom(source, KEYED, folder, accept, None)
+    return take_dicom(source, Deidentifier(KEYED), folder, accept, None)
 
 
 # Transfer syntaxes -----------------------------------------------------------------------------

@@ -11,6 +11,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lumbarflow.deidentify.audit import table
+from lumbarflow.deidentify.deidentifier import Deidentifier
+from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
 from lumbarflow.evaluate.tables import Reference, score_model, summarise
 from lumbarflow.files import write_json, write_png, write_table, write_text
@@ -67,6 +70,12 @@ def results(tmp_path_factory):
         }
     )
     write_table(folder / "images/manifest.parquet", manifest)
+    audit = [{"status": "accepted", "blanked_texts": 2, "audit": [["PatientName", "removed", 7]]}]
+    rules = Deidentifier(Pseudonyms(b"a key for these tests only"))
+    write_table(
+        folder / "images/deidentification.parquet",
+        table(audit, rules, {"values": 1234, "findings": 0}),
+    )
     splits = pd.DataFrame(
         {
             "image_id": ids,
@@ -248,12 +257,12 @@ def test_films_to_decide_are_on_a_contact_sheet(html, results, tmp_path):
     whole = path.read_bytes()
     undecided = pd.DataFrame(
         {
-            "image_id": ["img-b", "img-a"],
-            "patient_id": ["p5", "p5"],
-            "study_id": ["study7", "study7"],
-            "view_evidence": ["film_text:lateral view_position:frontal", None],
-            "status": ["rejected", "rejected"],
-            "reason": ["view_uncertain", "view_uncertain"],
+            "image_id": ["img-b", "img-a", "img-t"],
+            "patient_id": ["p5", "p5", "p5"],
+            "study_id": ["study7", "study7", "study7"],
+            "view_evidence": ["film_text:lateral view_position:frontal", None, None],
+            "status": ["rejected", "rejected", "rejected"],
+            "reason": ["view_uncertain", "view_uncertain", "burned_in_text_uncertain"],
         }
     )
     try:
@@ -268,7 +277,18 @@ def test_films_to_decide_are_on_a_contact_sheet(html, results, tmp_path):
     assert page.text["code"][-2:] == ["img-a,accept", "img-b,accept"]
     assert "film_text:lateral, view_position:frontal" in page.text["small"]
     assert "<td>view_uncertain</td><td>2</td>" in sheet
+    assert "may hold text: blurred" in page.text["small"] and "img-t,accept" not in sheet
     test_page_is_well_formed_and_self_contained(sheet)
+
+
+def test_the_statement_of_deidentification(html):
+    page = Page(html)
+    fingerprint = Pseudonyms(b"a key for these tests only").fingerprint
+    assert any(fingerprint in text for text in page.text["p"])
+    for text in ("films accepted", "burned-in text: areas blanked", "verification: values"):
+        assert text in page.text["th"]
+    for text in ("removed", "1,234", "7"):
+        assert text in page.text["td"]
 
 
 def test_films_run_from_best_to_worst(html):

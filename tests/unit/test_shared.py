@@ -208,7 +208,7 @@ def change(path: Path) -> None:
     ("script", "module", "matters"),
     [
         ("retrieve.py", "acquire/retrieve.py", True),
-        ("retrieve.py", "acquire/pseudonyms.py", True),
+        ("retrieve.py", "deidentify/pseudonyms.py", True),
         ("retrieve.py", "acquire/render.py", True),  # by way of films
         ("retrieve.py", "acquire/__init__.py", True),
         ("retrieve.py", "jobs.py", True),

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 
-from lumbarflow.acquire.deidentify import SOP_CLASSES
 from lumbarflow.acquire.spacing import Spacing, pixel_aspect, pixel_spacing
+from lumbarflow.deidentify.engine import SOP_CLASSES
 from lumbarflow.errors import InputError
 
 CR, DX = SOP_CLASSES

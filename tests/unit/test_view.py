@@ -19,7 +19,6 @@ from pydicom.sequence import Sequence
 from test_deidentify import film
 
 from lumbarflow.acquire.films import UNCERTAIN_SIDE, follows, is_whole, read_decisions, take_dicom
-from lumbarflow.acquire.pseudonyms import Pseudonyms
 from lumbarflow.acquire.view import (
     REASONS,
     REGIONS,
@@ -30,6 +29,8 @@ from lumbarflow.acquire.view import (
     region_in,
     view_in,
 )
+from lumbarflow.deidentify.deidentifier import Deidentifier
+from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
 from lumbarflow.files import read_grey
 from lumbarflow.synthetic.dicom import _describe
@@ -285,7 +286,7 @@ def test_headers_follow_from_the_seed():
 
 
 def taken(images: Path, decisions=None, **attributes):
-    return take_dicom(film(**attributes), KEYED, images, decisions or {}, 0)
+    return take_dicom(film(**attributes), Deidentifier(KEYED), images, decisions or {}, 0)
 
 
 def files(images: Path) -> set[str]:

@@ -9,8 +9,8 @@ import pandas as pd
 import yaml
 from harness import ROOT, Workflow
 
-from lumbarflow.acquire import pseudonyms
 from lumbarflow.acquire.folder import film_names
+from lumbarflow.deidentify import pseudonyms
 
 
 def test_real_films_are_prepared_as_the_split_file_says(tmp_path, data):

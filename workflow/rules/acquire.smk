@@ -1,7 +1,7 @@
 """Acquire: films from a DICOM archive or a folder, de-identified, as PNG and in the manifest."""
 
 EMBEDDED = has_synthetic_annotations(config)
-VIEW_WORDS = ["acquire/view_words.toml"]
+ACQUISITION_DATA = ["acquire/view_words.toml", "deidentify/iods.json"]
 
 
 rule synthetic_cohort:
@@ -34,6 +34,7 @@ if config["source"] == "archive":
             decisions=config["films"]["view_decisions"] or [],
         output:
             manifest="<results>/incoming/images/manifest.parquet",
+            audit="<results>/incoming/images/deidentification.parquet",
         log:
             "<logs>/retrieve.log",
         benchmark:
@@ -47,10 +48,10 @@ if config["source"] == "archive":
         params:
             archive=config["archive"],
             cohort=file_stamp(config["archive"]["cohort"]),
-            images=f"{config['results']}/images",
-            key_file=config["privacy"]["key_file"],
+            results=subpath(output.manifest, ancestor=3),
+            privacy=config["privacy"],
             decisions=config["films"]["view_decisions"],
-            code=code("retrieve.py", *VIEW_WORDS),
+            code=code("retrieve.py", *ACQUISITION_DATA),
         script:
             "../scripts/retrieve.py"
 
@@ -78,6 +79,7 @@ else:
             decisions=config["films"]["view_decisions"] or [],
         output:
             manifest="<results>/incoming/images/manifest.parquet",
+            audit="<results>/incoming/images/deidentification.parquet",
         log:
             "<logs>/import_folder.log",
         benchmark:
@@ -91,10 +93,10 @@ else:
         params:
             folder=config["folder"],
             films=folder_digest(config["folder"]["path"]),
-            images=f"{config['results']}/images",
-            key_file=config["privacy"]["key_file"],
+            results=subpath(output.manifest, ancestor=3),
+            privacy=config["privacy"],
             decisions=config["films"]["view_decisions"],
-            code=code("import_folder.py", *VIEW_WORDS),
+            code=code("import_folder.py", *ACQUISITION_DATA),
         script:
             "../scripts/import_folder.py"
 

@@ -20,6 +20,7 @@ rule simulate_annotators:
         classes=config["classes"],
         annotations=config["annotations"],
         key_file=config["privacy"]["key_file"],
+        results=subpath(input.manifest, ancestor=2),
         code=code("simulate_annotators.py"),
     script:
         "../scripts/simulate_annotators.py"
@@ -44,6 +45,7 @@ rule read_annotations:
         annotations=config["annotations"],
         folder=config["folder"]["path"] if config["source"] == "folder" else None,
         key_file=config["privacy"]["key_file"],
+        results=subpath(input.manifest, ancestor=2),
         code=code("read_annotations.py"),
     script:
         "../scripts/read_annotations.py"

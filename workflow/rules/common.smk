@@ -32,7 +32,7 @@ config.update(resolved)
 
 wildcard_constraints:
     model="|".join(config["networks"]),
-    table="images/manifest|annotations/qc|splits",
+    table="images/manifest|images/deidentification|annotations/qc|splits",
 
 
 def get_final_output():
@@ -41,7 +41,12 @@ def get_final_output():
     Files that others are made from are named too: Snakemake would not miss what a failed job took
     away as long as the files made from it are still there.
     """
-    tables = ["images/manifest", "annotations/qc", "splits"]
+    tables = [
+        "images/manifest",
+        "images/deidentification",
+        "annotations/qc",
+        "splits",
+    ]
     metrics = ["per_image", "per_class", "instances", "summary"]
     return [
         "<results>/config.yaml",

@@ -17,6 +17,7 @@ rule split:
         splits=config["splits"],
         folder=config["folder"]["path"] if config["source"] == "folder" else None,
         key_file=config["privacy"]["key_file"],
+        results=subpath(input.manifest, ancestor=2),
         code=code("split.py"),
     script:
         "../scripts/split.py"

@@ -24,6 +24,7 @@ rule report:
         config="<results>/config.yaml",
         qc="<results>/annotations/qc.parquet",
         manifest="<results>/images/manifest.parquet",
+        audit="<results>/images/deidentification.parquet",
         records=expand("<results>/models/{model}/run.json", model=config["models"]),
     output:
         page=report(

@@ -1,20 +1,33 @@
 from pathlib import Path
 
-from lumbarflow.acquire import pseudonyms
 from lumbarflow.acquire.films import read_decisions
 from lumbarflow.acquire.folder import import_folder
+from lumbarflow.deidentify.audit import SAMPLE, conclude
+from lumbarflow.deidentify.deidentifier import Deidentifier
 from lumbarflow.jobs import job
 
 with job(snakemake) as log:
-    settings = snakemake.params.folder
-    import_folder(
+    settings, privacy = snakemake.params.folder, snakemake.params.privacy
+    results = Path(snakemake.params.results)
+    deidentifier = Deidentifier.of(privacy, results)
+    rows = import_folder(
         settings["path"],
-        pseudonyms.load(snakemake.params.key_file),
-        Path(snakemake.params.images),
+        deidentifier,
+        results / "images",
         Path(snakemake.output.manifest),
         settings["view"],
         read_decisions(snakemake.params.decisions),
         settings["patient_pattern"],
         log,
         snakemake.threads,
+    )
+    conclude(
+        rows,
+        deidentifier,
+        "all" if privacy["verify"] == "all" else SAMPLE,
+        [results, ".snakemake"],
+        results,
+        Path(snakemake.output.audit),
+        [str(snakemake.config)],
+        log,
     )

@@ -1,13 +1,13 @@
 import pandas as pd
 
-from lumbarflow.acquire import pseudonyms
 from lumbarflow.acquire.folder import with_file_names
 from lumbarflow.annotate.records import build_records, write_records
+from lumbarflow.deidentify import pseudonyms
 from lumbarflow.files import write_table
 from lumbarflow.jobs import job
 
 with job(snakemake) as log:
-    keyed = pseudonyms.load(snakemake.params.key_file)
+    keyed = pseudonyms.load(snakemake.params.key_file, snakemake.params.results)
     manifest = pd.read_parquet(snakemake.input.manifest)
     records, findings = build_records(
         list(snakemake.input.via),

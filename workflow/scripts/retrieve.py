@@ -1,23 +1,35 @@
 from pathlib import Path
 
-from lumbarflow.acquire import pseudonyms
 from lumbarflow.acquire.embedded_archive import serving
 from lumbarflow.acquire.films import read_decisions
 from lumbarflow.acquire.retrieve import retrieve
 from lumbarflow.acquire.selection import Selection
+from lumbarflow.deidentify.audit import SAMPLE, conclude
+from lumbarflow.deidentify.deidentifier import Deidentifier
 from lumbarflow.jobs import job
 
 with job(snakemake) as log:
-    settings = snakemake.params.archive
-    selection = Selection.of(settings)
+    settings, privacy = snakemake.params.archive, snakemake.params.privacy
+    results = Path(snakemake.params.results)
+    deidentifier = Deidentifier.of(privacy, results)
     with serving(snakemake.input.get("truth"), settings) as archive:
-        retrieve(
+        rows = retrieve(
             archive,
-            selection,
-            pseudonyms.load(snakemake.params.key_file),
-            Path(snakemake.params.images),
+            Selection.of(settings),
+            deidentifier,
+            results / "images",
             Path(snakemake.output.manifest),
             read_decisions(snakemake.params.decisions),
             log,
             settings["allow_missing"],
         )
+    conclude(
+        rows,
+        deidentifier,
+        "all" if privacy["verify"] == "all" else SAMPLE,
+        [results, ".snakemake"],
+        results,
+        Path(snakemake.output.audit),
+        [str(snakemake.config)],
+        log,
+    )

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from lumbarflow.acquire import pseudonyms
 from lumbarflow.annotate.simulated import draw
 from lumbarflow.annotate.via import write_via_project
+from lumbarflow.deidentify import pseudonyms
 from lumbarflow.files import read_json
 from lumbarflow.jobs import job
 
@@ -14,7 +14,7 @@ with job(snakemake) as log:
     images = draw(
         read_json(snakemake.input.truth),
         pd.read_parquet(manifest),
-        pseudonyms.load(snakemake.params.key_file),
+        pseudonyms.load(snakemake.params.key_file, snakemake.params.results),
         manifest.parent / "png",
     )
     write_via_project(

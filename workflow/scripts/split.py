@@ -1,15 +1,15 @@
 import pandas as pd
 
-from lumbarflow.acquire import pseudonyms
 from lumbarflow.acquire.folder import with_file_names
 from lumbarflow.annotate.records import read_records
+from lumbarflow.deidentify import pseudonyms
 from lumbarflow.files import write_table
 from lumbarflow.jobs import job
 from lumbarflow.prepare.splits import make_splits
 
 with job(snakemake) as log:
     settings = snakemake.params.splits
-    keyed = pseudonyms.load(snakemake.params.key_file)
+    keyed = pseudonyms.load(snakemake.params.key_file, snakemake.params.results)
     manifest = pd.read_parquet(snakemake.input.manifest)
     images = with_file_names(manifest, snakemake.params.folder, keyed)
     records = read_records(snakemake.input.records)

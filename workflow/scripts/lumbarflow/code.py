@@ -57,8 +57,10 @@ def _imports(path: Path) -> tuple[Path, ...]:
                 start = path.parents[node.level - 1] if node.level else _PACKAGE.parent
                 base = start.joinpath(*name)
                 targets += [base, *(base / alias.name for alias in node.names)]
-    files = [file for path in targets for file in (path.with_suffix(".py"), path / "__init__.py")]
-    return tuple(file for file in files if file.exists())
+    files = {path.with_suffix(".py") for path in targets}
+    # Importing a module runs its packages first.
+    files |= {folder / "__init__.py" for path in targets for folder in (path, path.parent)}
+    return tuple(sorted(file for file in files if file.exists()))
 
 
 def _ours(name: list[str]) -> bool:

@@ -11,7 +11,7 @@ import pydicom
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
-from .deidentify import SOP_CLASSES, patient_key
+from ..deidentify.engine import SOP_CLASSES, patient_key
 
 
 class Listed(NamedTuple):

@@ -48,8 +48,8 @@ from pynetdicom.sop_class import (
     StudyRootQueryRetrieveInformationModelMove as StudyMove,
 )
 
+from ..deidentify.engine import SOP_CLASSES
 from ..errors import InputError
-from .deidentify import SOP_CLASSES
 
 _UNCOMPRESSED = [
     ExplicitVRLittleEndian,

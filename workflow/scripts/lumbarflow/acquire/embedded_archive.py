@@ -31,8 +31,8 @@ from pynetdicom.sop_class import (
 from sqlalchemy import create_engine
 from sqlalchemy.orm import Session
 
+from ..deidentify.engine import SOP_CLASSES
 from ..errors import InputError
-from .deidentify import SOP_CLASSES
 from .dimse import Archive
 
 _SECONDS_TO_STOP = 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -12,12 +13,12 @@ import numpy as np
 import pandas as pd
 from pydicom.dataset import Dataset
 
+from ..deidentify.deidentifier import Deidentifier
+from ..deidentify.engine import SOP_CLASSES, age_years, patient_key, sex, tells_of_text
+from ..deidentify.pseudonyms import Pseudonyms
 from ..errors import InputError
 from ..files import read_csv, write_bytes, write_png, write_table
-from .deidentify import SOP_CLASSES, age_years, deidentify, patient_key
 from .pixels import UnreadableTransferSyntax
-from .pseudonyms import Pseudonyms
-from .render import render
 from .spacing import pixel_spacing
 from .view import choose
 
@@ -39,15 +40,20 @@ MANIFEST = {
     "modality": "string",
     "patient_sex": "string",
     "patient_age_years": "Int64",
+    "blanked_texts": "Int64",  # areas of burned-in text; null where nobody looked for any
 }
 DECISIONS = ("accept", "reject")
 _DECIDE = ", or decide on the films in images/uncertain yourself (films.view_decisions)"
 UNCERTAIN_SIDE = 480  # longest side of the picture of a film to decide, pixels
+#: Longest side to which a film with text is blurred: letters of a tenth of its height are lost.
+BLURRED_SIDE = 48
+# Reasons for which a film is rejected and yet has a picture for its reader.
+_SHOWN = ("view_uncertain", "burned_in_text_uncertain")
 
 
 def take_dicom(
     dataset: Dataset,
-    pseudonyms: Pseudonyms,
+    deidentifier: Deidentifier,
     images: Path,
     decisions: Mapping[str, str],
     study_day: int | None,
@@ -56,17 +62,22 @@ def take_dicom(
 
     Args:
         dataset: the object as received, with file meta; it is only read.
-        pseudonyms: the keyed mapping.
+        deidentifier: what films are de-identified with.
         images: the folder that `dicom/` and `png/` are written to for accepted films, and
-            `uncertain/` for a small picture of films of which the header does not tell the view.
-            Files of a film that is rejected now are removed.
+            `uncertain/` for a small picture of films of which the header does not tell the view,
+            and, blurred, of those that may hold text. Files of a film that is rejected now are
+            removed.
         decisions: `accept` or `reject` by image_id, of the reader who overrules the choice.
         study_day: days between the patient's first study and this one.
+
+    Returns:
+        The columns of :data:`MANIFEST`, and `audit`: [attribute, outcome, count] of each attribute
+        that was met.
 
     Raises:
         InputError: the disk is full.
     """
-    row = _take(dataset, pseudonyms, images, decisions, study_day)
+    row = _take(dataset, deidentifier, images, decisions, study_day)
     for name, path in _files(images, row["image_id"]).items():
         if name not in _kept(row):
             path.unlink(missing_ok=True)
@@ -75,11 +86,12 @@ def take_dicom(
 
 def _take(
     dataset: Dataset,
-    pseudonyms: Pseudonyms,
+    deidentifier: Deidentifier,
     images: Path,
     decisions: Mapping[str, str],
     study_day: int | None,
 ) -> dict[str, Any]:
+    pseudonyms = deidentifier.pseudonyms
     uid = str(dataset.get("SOPInstanceUID", ""))
     image_id = pseudonyms.image(uid)
     spacing = pixel_spacing(dataset)
@@ -98,36 +110,42 @@ def _take(
         "imager_pixel_spacing_mm": spacing.imager_mm,
         "view": "lateral" if decision == "accept" else choice.view,
         "view_evidence": " ".join(evidence) or None,
-        "modality": _code(dataset, "Modality"),
-        "patient_sex": _code(dataset, "PatientSex"),
-        "patient_age_years": age_years(dataset),
+        "modality": _modality(dataset),
         "status": "rejected",
     }
+    if deidentifier.options.patient_characteristics:
+        row |= {"patient_sex": sex(dataset), "patient_age_years": age_years(dataset)}
     if str(dataset.get("SOPClassUID", "")) not in SOP_CLASSES:
         return row | {"reason": "sop_class_not_taken"}
     if decision == "reject":
         return row | {"reason": "rejected_by_reader"}
-    uncertain = decision is None and choice.reason == "view_uncertain"
-    if decision is None and choice.reason and not uncertain:
+    view_uncertain = decision is None and choice.reason == "view_uncertain"
+    if decision is None and choice.reason and not view_uncertain:
         return row | {"reason": choice.reason}
-    if _code(dataset, "BurnedInAnnotation") == "YES":
+    if not deidentifier.searches_text and tells_of_text(dataset):
         return row | {"reason": "burned_in_annotation"}
     try:
-        clean = deidentify(dataset, pseudonyms)
-        picture = render(clean)
+        film = deidentifier.film(dataset)
     except UnreadableTransferSyntax as error:
         return row | {"reason": f"transfer_syntax_not_readable: {error.transfer_syntax}"}
     except InputError:
         return row | {"reason": "pixels_not_readable"}
+    row |= {
+        "blanked_texts": film.blanked,
+        "audit": [[*key, count] for key, count in sorted(film.audit.items())],
+    }
     files = _files(images, image_id)
-    if uncertain:
-        write_png(files["uncertain"], _small(picture))
+    if film.uncertain:
+        write_png(files["uncertain"], blurred(film.picture))
+        return row | {"reason": "burned_in_text_uncertain"}
+    if view_uncertain:
+        write_png(files["uncertain"], _small(film.picture, UNCERTAIN_SIDE))
         return row | {"reason": "view_uncertain"}
     encoded = BytesIO()  # pydicom hides the cause of a failing write
-    clean.save_as(encoded, enforce_file_format=True)
+    film.dataset.save_as(encoded, enforce_file_format=True)
     write_bytes(files["dicom"], encoded.getbuffer())
-    write_png(files["png"], picture)
-    rows, columns = picture.shape  # where pixels are not square, not those of the header
+    write_png(files["png"], film.picture)
+    rows, columns = film.picture.shape  # where pixels are not square, not those of the header
     return row | {"status": "accepted", "rows": rows, "columns": columns}
 
 
@@ -144,7 +162,7 @@ def _kept(row: Mapping[str, Any]) -> set[str]:
     """Which of :func:`_files` a row stands for."""
     if row["status"] == "accepted":
         return {"dicom", "png"}
-    return {"uncertain"} if row["reason"] == "view_uncertain" else set()
+    return {"uncertain"} if row["reason"] in _SHOWN else set()
 
 
 def is_whole(row: Mapping[str, Any], images: Path) -> bool:
@@ -163,8 +181,16 @@ def follows(row: Mapping[str, Any], decisions: Mapping[str, str]) -> bool:
     return taken == decisions.get(row["image_id"])
 
 
-def _small(picture: np.ndarray) -> np.ndarray:
-    share = UNCERTAIN_SIDE / max(picture.shape)
+def blurred(picture: np.ndarray) -> np.ndarray:
+    """A small picture (uint8) of a film in which no letter can be read."""
+    coarse = _small(picture, BLURRED_SIDE)
+    share = UNCERTAIN_SIDE / max(coarse.shape)
+    rows, columns = (max(round(side * share), 1) for side in coarse.shape)
+    return cv2.resize(coarse, (columns, rows), interpolation=cv2.INTER_LINEAR)
+
+
+def _small(picture: np.ndarray, longest: int) -> np.ndarray:
+    share = longest / max(picture.shape)
     if share >= 1:
         return picture
     rows, columns = (max(round(side * share), 1) for side in picture.shape)
@@ -227,10 +253,10 @@ def _count(dataset: Dataset, keyword: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _code(dataset: Dataset, keyword: str) -> str | None:
-    """A coded value; anything longer than a code string may hold, or not plain, is dropped."""
-    value = str(dataset.get(keyword, "") or "").strip()
-    return value if value and len(value) <= 16 and value.isascii() else None
+def _modality(dataset: Dataset) -> str | None:
+    """A modality of two letters, as all of films are; anything else may be text."""
+    value = str(dataset.get("Modality", "") or "").strip()
+    return value if re.fullmatch("[A-Z]{2}", value) else None
 
 
 def manifest_table(rows: Iterable[dict[str, Any]]) -> pd.DataFrame:

@@ -20,14 +20,15 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
 from ..code import digest
+from ..deidentify.deidentifier import Deidentifier
+from ..deidentify.engine import SOP_CLASSES, patient_key
+from ..deidentify.pseudonyms import Pseudonyms
 from ..errors import InputError
 from ..files import read_json, remove_leftovers, write_json, write_png
 from . import films as film_rules
 from .days import study_days
-from .deidentify import SOP_CLASSES, patient_key
-from .films import MANIFEST, follows, rejected_unseen, take_dicom, write_manifest
+from .films import MANIFEST, blurred, follows, rejected_unseen, take_dicom, write_manifest
 from .progress import Progress
-from .pseudonyms import Pseudonyms
 from .render import stretch
 from .survey import File, find_command, name_below, survey, unreadable
 from .view import fingerprint
@@ -74,7 +75,7 @@ class _Film(NamedTuple):
 
 def import_folder(
     folder: str | Path,
-    pseudonyms: Pseudonyms,
+    deidentifier: Deidentifier,
     images: Path,
     manifest: Path,
     view: str,
@@ -82,7 +83,7 @@ def import_folder(
     patient_pattern: str | None,
     log: logging.Logger,
     threads: int = 1,
-) -> None:
+) -> list[dict[str, Any]]:
     """Take every film of `folder` and write the manifest.
 
     A film counts as here once `images/folder/{image_id}.json`, written after it, exists and fits
@@ -91,7 +92,7 @@ def import_folder(
 
     Args:
         folder: the folder, see :func:`lumbarflow.acquire.survey.survey`.
-        pseudonyms: the keyed mapping.
+        deidentifier: what films are de-identified with.
         images: folder for `dicom/`, `png/`, `uncertain/` and `folder/`.
         manifest: the manifest to write.
         view: what PNG and JPEG films show; `lateral` for those that are wanted.
@@ -100,11 +101,15 @@ def import_folder(
         log: where progress is told; no names.
         threads: films that are taken at a time.
 
+    Returns:
+        The rows of the manifest; those of DICOM films that were looked at with their `audit`, see
+        :func:`.films.take_dicom`.
+
     Raises:
         InputError: a file is not an image or cannot be read, no film is accepted, or the disk is
             full; what is here stays.
     """
-    folder = Path(folder)
+    folder, pseudonyms = Path(folder), deidentifier.pseudonyms
     found = survey(folder)
     if found.passed_over:
         log.info("passed over: %s", found.others())
@@ -112,7 +117,7 @@ def import_folder(
     for kind in ("png", "dicom", "uncertain", "folder"):
         remove_leftovers(images / kind)
     remove_leftovers(manifest.parent)
-    taker = _Taker(folder, pseudonyms, images, view, decisions)
+    taker = _Taker(folder, deidentifier, images, view, decisions)
     with ThreadPoolExecutor(threads) as pool:
         headers, failures = _each(pool, lambda file: _header(file, folder), found.objects)
         films += _dicom_films(headers, pseudonyms)
@@ -138,6 +143,7 @@ def import_folder(
     ]
     table = write_manifest(manifest, rows)
     log.info("%d films accepted of %d", int((table["status"] == "accepted").sum()), len(table))
+    return rows
 
 
 def film_files(folder: str | Path) -> list[Path]:
@@ -251,12 +257,13 @@ class _Taker:
     def __init__(
         self,
         folder: Path,
-        pseudonyms: Pseudonyms,
+        deidentifier: Deidentifier,
         images: Path,
         view: str,
         decisions: Mapping[str, str],
     ):
-        self._folder, self._pseudonyms, self._images = folder, pseudonyms, images
+        self._folder, self._deidentifier, self._images = folder, deidentifier, images
+        self._pseudonyms = deidentifier.pseudonyms
         self._view, self._decisions = view, decisions
 
     def take(self, film: _Film) -> dict[str, Any]:
@@ -274,9 +281,14 @@ class _Taker:
         except (OSError, ValueError):  # none, or not one
             return None
         row = content["row"]
-        same = content["made_from"] == self._origin(film) and row.keys() == MANIFEST.keys()
+        same = content["made_from"] == self._origin(film) and row.keys() >= MANIFEST.keys()
         same = same and follows(row, self._decisions)
-        return row if same and content["bytes"] == self._bytes(row) else None
+        if not same or content["bytes"] != self._bytes(row):
+            return None
+        if film.patient is None and self._deidentifier.takes_notes:
+            original = _dcmread(film.files[0], self._folder, stop_before_pixels=True)
+            self._deidentifier.note(original, Path(film.files[0].name))
+        return row
 
     def _record(self, film: _Film) -> Path:
         return self._images / "folder" / f"{film.image_id}.json"
@@ -287,11 +299,11 @@ class _Taker:
 
     def _origin(self, film: _Film) -> str:
         """A keyed digest of all that the film depends on; names must not be in the results."""
-        asked = [_RULES, fingerprint()]
+        asked = [_RULES, fingerprint(), self._deidentifier.rules]
         if film.patient is not None:
             asked += [self._view, film.patient]
         files = [[file.name, file.size, file.mtime_ns] for file in film.files]
-        return self._pseudonyms.uid(json.dumps([files, asked]))
+        return self._pseudonyms.uid(json.dumps([files, asked], sort_keys=True))
 
     def _bytes(self, row: dict[str, Any]) -> dict[str, int]:
         """Sizes of what is on disk of a film, by kind."""
@@ -307,7 +319,8 @@ class _Taker:
             dataset = _read_dicom(file, self._folder)
             self._forget(film)
             try:
-                row = take_dicom(dataset, self._pseudonyms, self._images, self._decisions, None)
+                self._deidentifier.note(dataset, Path(file.name))
+                row = take_dicom(dataset, self._deidentifier, self._images, self._decisions, None)
             except (InputError, OSError):
                 raise
             except Exception as error:  # it may quote what the file holds
@@ -332,13 +345,23 @@ class _Taker:
             "view_evidence": f"reader:{decision}" if decision else None,
             "status": "rejected",
         }
-        path = self._images / "png" / f"{film.image_id}.png"
+        png, shown = (self._images / kind / f"{film.image_id}.png" for kind in ("png", "uncertain"))
         self._forget(film)
         if decision == "reject" or (decision is None and self._view != "lateral"):
-            path.unlink(missing_ok=True)
-            return row | {"reason": "rejected_by_reader" if decision else "not_lateral"}
-        write_png(path, image)
-        return row | {"status": "accepted"}
+            row["reason"] = "rejected_by_reader" if decision else "not_lateral"
+        else:
+            clean = self._deidentifier.picture(image)
+            row["blanked_texts"] = clean.blanked
+            if clean.uncertain:
+                row["reason"] = "burned_in_text_uncertain"
+                write_png(shown, blurred(clean.picture))
+            else:
+                row["status"] = "accepted"
+                write_png(png, clean.picture)
+        for path, kept in ((png, "accepted"), (shown, "burned_in_text_uncertain")):
+            if kept not in (row["status"], row["reason"]):
+                path.unlink(missing_ok=True)
+        return row
 
 
 def _undecoded(row: dict[str, Any]) -> bool:

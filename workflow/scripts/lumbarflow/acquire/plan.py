@@ -11,9 +11,9 @@ import pandas as pd
 from pydicom.dataset import Dataset
 from pynetdicom.association import Association
 
+from ..deidentify.engine import SOP_CLASSES
 from ..errors import InputError
 from .days import study_days
-from .deidentify import SOP_CLASSES
 from .dimse import Archive, find, identifier
 from .lines import Line, Lines
 from .progress import Progress
@@ -34,6 +34,12 @@ _STUDY_KEYS = (
     "StudyDate",
     "StudyDescription",
     "NumberOfStudyRelatedInstances",
+    # What identifies: the verifier looks for it in what is written.
+    "PatientName",
+    "PatientBirthDate",
+    "AccessionNumber",
+    "StudyID",
+    "ReferringPhysicianName",
 )
 _SERIES_KEYS = (
     "SeriesInstanceUID",

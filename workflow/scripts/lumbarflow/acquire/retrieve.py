@@ -14,6 +14,8 @@ import pandas as pd
 from pynetdicom import evt
 from pynetdicom.association import Association
 
+from ..deidentify.deidentifier import Deidentifier
+from ..deidentify.pseudonyms import Pseudonyms
 from ..errors import InputError
 from ..files import read_json, remove_leftovers, write_json
 from .dimse import (
@@ -29,7 +31,6 @@ from .films import follows, is_whole, rejected_unseen, take_dicom, write_manifes
 from .lines import Line, Lines
 from .plan import Series, Study, find_studies, look_up, summary
 from .progress import Progress
-from .pseudonyms import Pseudonyms
 from .selection import Selection
 from .view import fingerprint
 
@@ -55,13 +56,13 @@ def query(archive: Archive, selection: Selection, log: logging.Logger) -> pd.Dat
 def retrieve(
     archive: Archive,
     selection: Selection,
-    pseudonyms: Pseudonyms,
+    deidentifier: Deidentifier,
     images: Path,
     manifest: Path,
     decisions: Mapping[str, str],
     log: logging.Logger,
     allow_missing: bool = False,
-) -> None:
+) -> list[Row]:
     """Fetch every study of the selection that is not here yet, and write the manifest.
 
     Names, numbers and dates stay in the memory of this process; a study counts as here once
@@ -70,13 +71,17 @@ def retrieve(
     Args:
         archive: whom to ask.
         selection: what is wanted.
-        pseudonyms: the keyed mapping.
+        deidentifier: what films are de-identified with.
         images: folder for `dicom/`, `png/`, `uncertain/` and `studies/`.
         manifest: the manifest to write.
         decisions: `accept` or `reject` by image_id, of a person.
         log: where progress is told.
         allow_missing: go on without the images that the archive lists but does not send; they are
             rejected as `not_sent`, and asked for again at the next run.
+
+    Returns:
+        The rows of the manifest; those of films that were looked at with their `audit`, see
+        :func:`.films.take_dicom`.
 
     Raises:
         InputError: the archive cannot be used, nothing matches, images are missing, no film is
@@ -85,7 +90,8 @@ def retrieve(
     for folder in ("dicom", "png", "uncertain", "studies"):
         remove_leftovers(images / folder)
     check(archive)
-    receiver = _Receiver(pseudonyms, images, decisions, selection, log)
+    pseudonyms = deidentifier.pseudonyms
+    receiver = _Receiver(deidentifier, images, decisions, selection, log)
     with (
         Lines(archive, receiver.on_store, log.warning) as lines,
         receiving(archive, receiver.on_store) if archive.retrieve_by == "move" else nullcontext(),
@@ -93,6 +99,7 @@ def retrieve(
         studies = find_studies(lines, archive, selection, log)
         known: dict[str, list[Row]] = {}
         for study in studies:
+            deidentifier.note(study.answer)
             record = _record(images, pseudonyms, study)
             rows = _known_rows(record, images, receiver.asked(study), decisions)
             if rows is not None:
@@ -136,6 +143,7 @@ def retrieve(
         len(new),
         len(studies) - len(new),
     )
+    return rows
 
 
 def _missing(missing: list[_Incoming], archive: Archive, pseudonyms: Pseudonyms) -> InputError:
@@ -168,7 +176,7 @@ class _Receiver:
 
     def __init__(
         self,
-        pseudonyms: Pseudonyms,
+        deidentifier: Deidentifier,
         images: Path,
         decisions: Mapping[str, str],
         selection: Selection,
@@ -177,7 +185,7 @@ class _Receiver:
         self.progress = Progress(0, log)
         self.failure: Exception | None = None
         self._lock = threading.Lock()
-        self._pseudonyms, self._images, self._decisions = pseudonyms, images, decisions
+        self._deidentifier, self._images, self._decisions = deidentifier, images, decisions
         self._selection, self._log = selection, log
         self._expected: dict[str, list[_Incoming]] = {}  # a few archives list one in two studies
 
@@ -188,6 +196,7 @@ class _Receiver:
             "body_parts": list(self._selection.body_parts),
             "descriptions": list(self._selection.descriptions),
             "choice": fingerprint(),
+            "deidentification": self._deidentifier.rules,
             "listed": study.listed,
         }
 
@@ -207,7 +216,7 @@ class _Receiver:
     def reject(self, incoming: _Incoming, uid: str, reason: str) -> None:
         """Note an object that does not come or cannot be looked at."""
         incoming.rows[uid] = rejected_unseen(
-            self._pseudonyms, uid, incoming.study.uid, incoming.study.day, reason
+            self._deidentifier.pseudonyms, uid, incoming.study.uid, incoming.study.day, reason
         )
         incoming.missing.discard(uid)
 
@@ -236,11 +245,12 @@ class _Receiver:
     def _take(self, event: evt.Event, uid: str, incoming: _Incoming) -> None:
         dataset = event.dataset
         dataset.file_meta = event.file_meta
+        self._deidentifier.note(dataset)
         if reason := self._selection.excludes(dataset):
             self.reject(incoming, uid, reason)
             return
         incoming.rows[uid] = take_dicom(
-            dataset, self._pseudonyms, self._images, self._decisions, incoming.study.day
+            dataset, self._deidentifier, self._images, self._decisions, incoming.study.day
         )
         incoming.missing.discard(uid)
 

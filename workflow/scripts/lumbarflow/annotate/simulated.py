@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from ..acquire.pseudonyms import Pseudonyms
+from ..deidentify.pseudonyms import Pseudonyms
 
 
 def draw(

@@ -34,6 +34,8 @@ PAPER_TABLE1 = {
 FILM_WIDTH = 480
 #: Films to decide that are pictured; all of them are in images/uncertain.
 MAX_UNDECIDED = 120
+#: Why a film is left out though it may be wanted, and has a picture.
+UNDECIDED = ("view_uncertain", "burned_in_text_uncertain")
 #: Findings listed in full; the counts above them are always complete.
 MAX_FINDINGS = 200
 SUBSETS = {"train": "Training", "val": "Validation", "test": "Test"}
@@ -48,6 +50,7 @@ class Page:
         facts: (value, label) of the headline figures.
         subsets: (name, films, patients).
         rejected: (reason, films), most frequent first.
+        privacy: what the statement of de-identification shows, see :func:`_privacy`.
         undecided: films whose header does not tell what they show: {"image_id", "evidence",
             "image"}, at most :data:`MAX_UNDECIDED`.
         n_undecided: how many there are.
@@ -72,6 +75,7 @@ class Page:
     facts: list[tuple[str, str]]
     subsets: list[tuple[str, int, int]]
     rejected: list[tuple[str, int]]
+    privacy: dict[str, Any]
     undecided: list[dict[str, Any]]
     n_undecided: int
     table1: list[dict[str, Any]]
@@ -111,7 +115,8 @@ def build_report(
     """Write the report of a finished run to `out`.
 
     Args:
-        results: the results folder; read are the manifest, splits, findings, records, metrics,
+        results: the results folder; read are the manifest, the
+            audit of de-identification, splits, findings, records, metrics,
             predictions, the models' `history.jsonl` and `run.json`, the films shown and those to
             decide.
         models: models to show; they come out in the order of the paper's Table 1.
@@ -137,13 +142,16 @@ def build_report(
         names[model]: _read_history(results / f"models/{model}/history.jsonl") for model in models
     }
     colours = class_colours(classes)
-    uncertain = manifest[manifest["reason"] == "view_uncertain"].sort_values("image_id")
+    uncertain = manifest[manifest["reason"].isin(UNDECIDED)].sort_values(
+        ["reason", "image_id"], ascending=[False, True]
+    )
     per_image = per_image[per_image["model"].isin(models)]
     page = Page(
         models=list(names.values()),
         facts=_facts(manifest, splits),
         subsets=_subsets(splits),
         rejected=_counts(manifest.loc[manifest["status"] == "rejected", ["reason"]]),
+        privacy=_privacy(_read_table(results / "images/deidentification.parquet")),
         undecided=_undecided(results, uncertain.head(MAX_UNDECIDED)),
         n_undecided=len(uncertain),
         table1=_table1(summary, names),
@@ -191,11 +199,43 @@ def _undecided(results: Path, films: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {
             "image_id": row.image_id,
+            "text": row.reason != "view_uncertain",
             "evidence": [] if pd.isna(row.view_evidence) else row.view_evidence.split(),
             "image": jpeg_uri(read_grey(results / f"images/uncertain/{row.image_id}.png")),
         }
         for row in films.itertuples()
     ]
+
+
+def _privacy(audit: pd.DataFrame) -> dict[str, Any]:
+    """The statement of de-identification from its audit (images/deidentification.parquet).
+
+    Returns:
+        statement: sentences; fingerprint: of the key; versions: (package, version); films, text:
+        counts by outcome or item; outcomes: (outcome, attributes, elements); attributes:
+        (attribute, outcome, count); verification: counts by item, empty where it was switched off.
+    """
+
+    def part(name: str) -> pd.DataFrame:
+        return audit[audit["part"] == name]
+
+    def counts(name: str, by: str) -> dict[str, int]:
+        return part(name).set_index(by)["count"].to_dict()
+
+    attributes = part("attribute")
+    outcomes = attributes.groupby("outcome")["count"].agg(["size", "sum"])
+    return {
+        "statement": part("statement")["item"].tolist(),
+        "fingerprint": part("key")["item"].iloc[0],
+        "versions": list(zip(part("version")["item"], part("version")["outcome"], strict=True)),
+        "films": counts("film", "outcome"),
+        "text": counts("text", "item"),
+        "outcomes": list(outcomes.sort_values("sum", ascending=False).itertuples(name=None)),
+        "attributes": list(
+            attributes[["item", "outcome", "count"]].itertuples(index=False, name=None)
+        ),
+        "verification": counts("verification", "item"),
+    }
 
 
 def _counts(table: pd.DataFrame) -> list[tuple]:

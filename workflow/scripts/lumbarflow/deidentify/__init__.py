@@ -1,0 +1,1 @@
+"""De-identify: what identifies people leaves headers and pixels; pseudonyms, profile and audit."""
