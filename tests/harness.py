@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -52,12 +53,18 @@ class Run:
     @property
     def ran(self) -> set[str]:
         """Names of the rules of which jobs ran."""
-        marks = [line.split() for line in self.output.splitlines()]
-        return {
-            words[1].rstrip(":")
-            for words in marks
-            if len(words) == 2 and words[0] in ("rule", "localrule")
-        }
+        return {job.split()[0] for job in self.jobs}
+
+    @property
+    def jobs(self) -> list[str]:
+        """The jobs that ran, sorted, each as its rule and the values of its wildcards."""
+        jobs: list[str] = []
+        for line in self.output.splitlines():
+            if mark := re.fullmatch(r"(?:local)?(?:rule|checkpoint) (\w+):", line):
+                jobs.append(mark[1])
+            elif line.startswith("    wildcards: "):
+                jobs[-1] += "".join(f" {value}" for value in re.findall(r"=([^,]*)", line))
+        return sorted(job for job in jobs if job != "all")
 
 
 class Workflow:

@@ -97,11 +97,30 @@ def test_a_single_letter_stays():
     assert FINDER.find(picture).blank == ()
 
 
-def test_initials_beside_a_marker_go_and_the_marker_stays():
-    picture, (marker, initials) = film_with((0.5, 0.6), "LAT", "JS", height=36)
+@pytest.mark.parametrize("word", ["L", "LAT", "ERECT"])
+def test_initials_beside_a_marker_go_and_the_marker_stays(word):
+    picture, (marker, initials) = film_with((0.5, 0.5), word, "JS", height=36)
     found = FINDER.find(picture)
     assert share_hidden(initials, found) >= 0.99
-    assert share_hidden(marker, found) < 0.1
+    assert share_hidden(marker, found) == 0
+    assert not found.uncertain
+
+
+BOXES = st.tuples(*[st.integers(0, 12)] * 4).map(
+    lambda n: (min(n[0], n[2]), min(n[1], n[3]), max(n[0], n[2]) + 1, max(n[1], n[3]) + 1)
+)
+
+
+@given(BOXES, st.lists(BOXES, max_size=3))
+def test_what_is_left_of_a_box_is_all_but_the_holes_and_nothing_twice(box, holes):
+    def count(boxes):
+        canvas = np.zeros((14, 14), int)
+        for top, left, bottom, right in boxes:
+            canvas[top:bottom, left:right] += 1
+        return canvas
+
+    left = burned_in._without(box, holes)
+    assert (count(left) == count([box]) * (count(holes) == 0)).all()
 
 
 def test_a_name_that_is_written_like_a_marker_goes_with_its_line():

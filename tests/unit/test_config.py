@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from lumbarflow import networks
-from lumbarflow.config import nearest, overlay, resolve
+from lumbarflow.config import check_annotations, nearest, overlay, resolve
 from lumbarflow.errors import InputError
 
 ROOT = Path(__file__).parents[2]
@@ -113,7 +113,7 @@ groups = st.recursive(
     lambda inner: st.dictionaries(st.sampled_from("abc"), values | inner, max_size=3),
     max_leaves=12,
 )
-quick = settings(max_examples=150, deadline=None)
+quick = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def paths(group: dict, prefix=()):
@@ -238,8 +238,14 @@ def nested(path: str, value) -> dict:
             ["evaluation.foreground", "'lumbar_vertebrae'", "did you mean 'lumbar_vertebra'?"],
         ),
         ({"source": "folder"}, ["folder.path", "missing"]),
-        ({"source": "folder", "folder": {"path": "x"}}, ["annotations.via", "missing"]),
-        ({"archive": {"embedded": False}}, ["annotations.via", "missing"]),
+        (
+            {"results": "out", "annotations": {"via": ["./out/annotations/via_project.json"]}},
+            ["annotations.via", "writes over", "another name"],
+        ),
+        (
+            {"annotations": {"via": ["a.json", "b.json", "./a.json"]}},
+            ["annotations.via", "./a.json is listed twice", "remove one"],
+        ),
     ],
 )
 def test_mistakes_get_a_sentence_with_key_expectation_and_nearest_name(user, words):
@@ -264,6 +270,31 @@ def test_a_slip_in_a_key_is_told_with_the_key_that_was_meant(path):
     slip = name + "x" if len(name) > 3 else name[:-1]
     text = sentence(nested(".".join([*group, slip]), 1))
     assert f"did you mean '{name}'?" in text and f"{slip}: no such key" in text
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {"source": "folder", "folder": {"path": "x"}},
+        {"source": "folder", "folder": {"path": "x"}, "annotations": {"via": []}},
+        {"archive": {"embedded": False}},
+    ],
+)
+def test_without_annotations_the_way_to_begin_is_told(user):
+    with pytest.raises(InputError, match=r"annotations\.via: missing.*snakemake via_project"):
+        check_annotations(resolved(user))
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        {},
+        {"annotations": {"via": []}},
+        {"source": "folder", "folder": {"path": "x"}, "annotations": {"via": ["a.json"]}},
+    ],
+)
+def test_with_annotations_nothing_is_told(user):
+    check_annotations(resolved(user))
 
 
 def test_long_values_are_cut():

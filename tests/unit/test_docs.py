@@ -17,7 +17,8 @@ from jsonschema import Draft202012Validator
 
 from lumbarflow.acquire.films import MANIFEST
 from lumbarflow.acquire.view import REASONS
-from lumbarflow.annotate.qc import Finding
+from lumbarflow.annotate.agreement import AGREEMENT
+from lumbarflow.annotate.qc import CHECKS, Check, Finding
 from lumbarflow.deidentify.audit import COLUMNS as AUDIT
 from lumbarflow.evaluate.metrics import segmentation_metrics
 from lumbarflow.evaluate.tables import score_model, summarise
@@ -198,6 +199,7 @@ def test_columns_in_results_are_those_of_the_code():
         "images/manifest.parquet": MANIFEST,
         "images/deidentification.parquet": AUDIT,
         "annotations/qc.parquet": Finding._fields,
+        "annotations/agreement.parquet": AGREEMENT,
         "splits.parquet": make_splits(films, 1, 0.5, 0),
         "predictions/{model}.parquet": predictions,
         "metrics/per_image.parquet": per_image,
@@ -209,12 +211,31 @@ def test_columns_in_results_are_those_of_the_code():
         assert columns(heading) == list(table), heading
 
 
-def test_findings_in_the_guide_are_those_of_the_code():
-    text = "".join((PACKAGE / f"annotate/{name}.py").read_text() for name in ("qc", "records"))
-    calls = r'(?:Problem\(|Finding\(image_id, None,)\s*"(\w+)",\s*(?:message, )?"(\w+)"'
-    page = (ROOT / "docs/how-to/annotate-in-via.md").read_text(encoding="utf-8")
-    listed = re.findall(r"^\| `(\w+)` \| (error|warning|info) \|", page, re.MULTILINE)
-    assert sorted(listed) == sorted(set(re.findall(calls, text)))
+def test_quality_checks_in_the_page_are_those_of_the_code():
+    page = (ROOT / "docs/reference/quality-checks.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \| (\w+)( \(fixed\))? \| (.+) \| (.+) \|$", page, re.MULTILINE)
+    listed = {name: Check(severity, *texts, bool(fixed)) for name, severity, fixed, *texts in rows}
+    assert listed == CHECKS
+    assert list(listed) == list(CHECKS)
+
+
+def test_findings_of_the_reader_are_among_the_checks():
+    folder = PACKAGE / "annotate"
+    files = [folder / "records.py", folder / "mapping.py", *(folder / "reading").glob("*.py")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    calls = r'(?:Note\(|Finding\([\w\[\]]+, None,)\s*"(\w+)",\s*"(\w+)"'
+    found = set(re.findall(calls, text))
+    assert len(found) > 15
+    # An entry without regions that fits no film is an info.
+    named = {(name, CHECKS[name].severity) for name, _ in found} | {("film_not_found", "info")}
+    assert found == named
+
+
+def test_severities_in_the_configuration_are_those_of_the_code():
+    entries = SCHEMA["properties"]["annotations"]["properties"]["severity"]["properties"]
+    assert {name: entry["default"] for name, entry in entries.items()} == {
+        name: check.severity for name, check in CHECKS.items() if not check.fixed
+    }
 
 
 def test_reasons_in_the_guide_are_those_of_the_code():

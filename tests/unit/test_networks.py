@@ -334,7 +334,7 @@ def test_a_changed_parameter_starts_anew(data, tmp_path, monkeypatch, caplog):
         train("small", data, tmp_path, learning_rate=0.003)
         assert not any("going on" in message for message in caplog.messages)
     assert not old.exists()
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 2
+    assert len(list((tmp_path / "checkpoints").glob("*/"))) == 2
 
 
 @pytest.mark.usefixtures("small")
@@ -398,6 +398,114 @@ def test_targets_of_a_detector_without_thin_objects():
     truth = detection._truth([(p.class_index, p.points) for p in (line, outside)], (32, 64))
     assert truth.bboxes.shape == (0, 4)
     assert truth.masks.masks.shape == (0, 32, 64)
+
+
+def annotations_changed(data, folder):
+    """A copy of the prepared films of which one training film is annotated otherwise."""
+    prepared = folder / "prepared"
+    shutil.copytree(data[0], prepared)
+    path = prepared / "coco" / "train.json"
+    content = files.read_json(path)
+    content["annotations"][0]["segmentation"][0][0] += 2
+    files.write_json(path, content)
+    return prepared, data[1]
+
+
+CONTINUING = tiny_films.parameters() | {"continue_from_previous": True}
+
+
+def test_a_changed_training_continues_from_the_previous_weights(
+    small, data, tmp_path, monkeypatch, caplog
+):
+    caplog.set_level(logging.INFO)
+    plain = train("small", data, tmp_path)
+    first = run.read_weights(tmp_path / "model.pth")[1]
+    assert train_with(CONTINUING, "small", data, tmp_path) == plain  # nothing has changed
+    assert "starting from the previous weights" not in caplog.text
+    begun = []
+    keep = torch.nn.Module.load_state_dict
+    monkeypatch.setattr(
+        torch.nn.Module,
+        "load_state_dict",
+        lambda module, state: (begun.append(state), keep(module, state))[1],
+    )
+    changed = annotations_changed(data, tmp_path)
+    train_with(CONTINUING, "small", changed, tmp_path)
+    assert "starting from the previous weights" in caplog.text
+    assert all(torch.equal(begun[0][name], value) for name, value in first.items())
+    assert json.loads((tmp_path / "run.json").read_text())["continued_from_previous"]
+    second = (tmp_path / "history.jsonl").read_text()
+    # As after a stop between the end of the training and that of its job.
+    train_with(CONTINUING, "small", changed, tmp_path)
+    assert (tmp_path / "history.jsonl").read_text() == second
+
+
+def test_without_the_wish_a_changed_training_starts_anew(small, data, tmp_path):
+    train("small", data, tmp_path / "one")
+    changed = annotations_changed(data, tmp_path)
+    shutil.copytree(tmp_path / "one", tmp_path / "two")
+    shutil.rmtree(tmp_path / "two" / "checkpoints")
+
+    def losses(folder):
+        return [(row["split"], row["loss"]) for row in train("small", changed, folder)]
+
+    assert losses(tmp_path / "one") == losses(tmp_path / "two")
+
+
+@pytest.mark.parametrize(
+    ("subset", "seen", "said"),
+    [
+        ("test", "train0", "present test subset"),
+        ("test", "val0", "present test subset"),
+        ("val", "train0", "present validation subset"),
+    ],
+)
+def test_weights_that_have_seen_the_films_are_not_continued(
+    small, data, tmp_path, caplog, subset, seen, said
+):
+    train("small", data, tmp_path)
+    changed = annotations_changed(data, tmp_path)
+    path = changed[0] / "coco" / f"{subset}.json"
+    content = files.read_json(path)
+    content["images"][0]["patient_id"] = seen  # of the film of that patient
+    files.write_json(path, content)
+    train_with(CONTINUING, "small", changed, tmp_path)
+    assert said in caplog.text
+    assert not json.loads((tmp_path / "run.json").read_text())["continued_from_previous"]
+
+
+def test_films_stay_seen_over_several_trainings(small, data, tmp_path, caplog):
+    train("small", data, tmp_path)
+    changed = annotations_changed(data, tmp_path)
+    path = changed[0] / "coco" / "train.json"
+    content = files.read_json(path)
+    content["images"] = content["images"][1:]  # the first film has no annotation any more
+    kept = {image["id"] for image in content["images"]}
+    content["annotations"] = [a for a in content["annotations"] if a["image_id"] in kept]
+    files.write_json(path, content)
+    train_with(CONTINUING, "small", changed, tmp_path)
+    assert not caplog.text.count("not continuing")
+    test = files.read_json(changed[0] / "coco" / "test.json")
+    test["images"][0]["image_id"] = "train0"
+    files.write_json(changed[0] / "coco" / "test.json", test)
+    content["annotations"][0]["segmentation"][0][0] += 1
+    files.write_json(path, content)
+    train_with(CONTINUING, "small", changed, tmp_path)
+    assert "present test subset" in caplog.text
+
+
+def test_weights_of_another_shape_are_not_continued(data, tmp_path, caplog, monkeypatch):
+    def set_side(side):
+        network = semantic.SemanticNetwork(
+            lambda settings: torch.nn.Conv2d(1, len(settings.classes), side, padding="same")
+        )
+        monkeypatch.setattr(networks, "load", lambda name: network)
+
+    set_side(3)
+    train("small", data, tmp_path)
+    set_side(5)
+    train_with(CONTINUING, "small", annotations_changed(data, tmp_path), tmp_path)
+    assert "do not fit the network" in caplog.text
 
 
 SIXTH = '''"""A sixth network: one layer."""

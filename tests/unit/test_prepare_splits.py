@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from lumbarflow.errors import InputError
-from lumbarflow.prepare.splits import SUBSETS, make_splits
+from lumbarflow.prepare.splits import SUBSETS, keep_splits, make_splits
 
 # Busy machines are slow: no law fails for taking its time.
 unhurried = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -148,16 +148,21 @@ def test_a_split_file_may_list_films_without_annotation(tmp_path):
 @pytest.mark.parametrize(
     ("lines", "header", "said"),
     [
-        (lines_of(GOOD | {"x": "test"}), None, "lists 1 film that is not among the images (x)"),
         (
-            [f"x{n},test" for n in range(7)],
+            lines_of(GOOD | {"Doe^Jane.png": "test"}),
             None,
-            "lists 7 films that are not among the images (x0, x1, x2, x3, x4 and 2 more)",
+            "lists 1 film that is not among the images (entry 5)",
+        ),
+        (
+            [f"Doe^Jane{n}.png,test" for n in range(7)],
+            None,
+            "lists 7 films that are not among the images (entries 1, 2, 3, 4, 5 and 2 more)",
         ),
         (lines_of(GOOD)[1:], None, "does not list 1 annotated film (IMG00000)"),
         (lines_of(GOOD | {"IMG00100": "vall"}), None, "'vall'; did you mean 'val'?"),
+        (["Doe^Jane.png,vall"], None, "entry 1 the unknown subset 'vall'"),
         (lines_of(GOOD | {"IMG00100": ""}), None, "unknown subset ''"),
-        ([",test"], None, "a line without a film"),
+        ([",test"], None, "no film in entry 1"),
         (
             lines_of(GOOD | {"IMG00001": "val"}),
             None,
@@ -176,6 +181,7 @@ def test_bad_split_files_give_one_sentence(tmp_path, lines, header, said):
     assert said in str(caught.value)
     assert "my_split.csv" in str(caught.value)
     assert "PAT" not in str(caught.value)
+    assert "Doe" not in str(caught.value)
 
 
 def test_a_missing_split_file(tmp_path):
@@ -188,3 +194,103 @@ def test_an_unreadable_split_file(tmp_path):
     path.write_bytes(b"\xff\xfe\x00,")
     with pytest.raises(InputError, match=r"my_split\.csv is not a CSV file"):
         make_splits(IMAGES, 1, 0.1, 0, path)
+
+
+def settings_of(test=0.3, validation=0.2, seed=1, file=None):
+    return {"test": test, "validation": validation, "seed": seed, "file": file}
+
+
+def subsets_of(splits):
+    return dict(zip(splits["image_id"], splits["subset"], strict=True))
+
+
+@unhurried
+@given(
+    st.lists(st.integers(1, 4), min_size=6, max_size=14).map(cohort),
+    st.lists(st.lists(st.booleans(), min_size=56, max_size=56), min_size=1, max_size=5),
+    st.integers(0, 99),
+)
+def test_films_that_come_and_go_move_no_film(tmp_path_factory, images, rounds, seed):
+    ledger = tmp_path_factory.mktemp("ledger") / "ledger.json"
+    first = images["patient_id"] <= "PAT004"
+    known = subsets_of(keep_splits(images[first], settings_of(seed=seed), ledger))
+    for shown in rounds:
+        annotated = images.assign(annotated=shown[: len(images)])
+        try:
+            splits = keep_splits(annotated, settings_of(seed=seed), ledger)
+        except InputError as error:
+            assert "would be empty" in str(error)
+            continue
+        assert sorted(splits["image_id"]) == sorted(
+            annotated.loc[annotated["annotated"], "image_id"]
+        )
+        now = subsets_of(splits)
+        assert all(known[image_id] == now[image_id] for image_id in known.keys() & now.keys())
+        known |= now
+        of_patient = images.assign(subset=images["image_id"].map(known)).dropna()
+        assert (of_patient.groupby("patient_id")["subset"].nunique() == 1).all()
+
+
+def test_new_patients_keep_the_proportions(tmp_path):
+    ledger = tmp_path / "ledger.json"
+    images = cohort([1] * 400)
+    for count in (40, 90, 200, 400):
+        splits = keep_splits(images[:count], settings_of(), ledger)
+        got = splits["subset"].value_counts(normalize=True)
+        assert got["test"] == pytest.approx(0.3, abs=0.03)
+        assert got["val"] == pytest.approx(0.14, abs=0.03)
+
+
+def test_an_unchanged_division_leaves_the_ledger_alone(tmp_path):
+    ledger = tmp_path / "ledger.json"
+    keep_splits(cohort([2] * 9), settings_of(), ledger)
+    before = ledger.stat()
+    keep_splits(cohort([2] * 9), settings_of(), ledger)
+    assert ledger.stat() == before
+
+
+@pytest.mark.parametrize("change", [{"seed": 2}, {"test": 0.6}])
+def test_changed_settings_need_permission(tmp_path, change):
+    ledger, images = tmp_path / "ledger.json", cohort([1] * 30)
+    first = keep_splits(images, settings_of(), ledger)
+    before = ledger.read_bytes()
+    with pytest.raises(InputError, match=r"would move \d+ annotated films .*allow_moves: true"):
+        keep_splits(images, settings_of(**change), ledger)
+    assert ledger.read_bytes() == before
+    moved = keep_splits(images, settings_of(**change), ledger, allow_moves=True)
+    assert subsets_of(moved) != subsets_of(first)
+    assert subsets_of(keep_splits(images, settings_of(**change), ledger)) == subsets_of(moved)
+
+
+def test_a_changed_split_file_needs_permission(tmp_path):
+    ledger = tmp_path / "ledger.json"
+    path = split_file(tmp_path, lines_of(GOOD))
+    keep_splits(IMAGES, settings_of(file=path), ledger)
+    swapped = {"test": "train", "train": "test", "val": "val"}
+    other = {image: swapped[subset] for image, subset in GOOD.items()}
+    split_file(tmp_path, lines_of(other))
+    with pytest.raises(InputError, match="would move 3 annotated films"):
+        keep_splits(IMAGES, settings_of(file=path), ledger)
+    moved = keep_splits(IMAGES, settings_of(file=path), ledger, allow_moves=True)
+    assert subsets_of(moved) == other
+
+
+def test_films_that_turn_out_to_be_one_patient_s(tmp_path):
+    ledger, images = tmp_path / "ledger.json", cohort([1] * 12)
+    first = subsets_of(keep_splits(images, settings_of(), ledger))
+    a, b = (next(i for i, s in first.items() if s == subset) for subset in ("test", "train"))
+    together = images.assign(
+        patient_id=images["patient_id"].where(~images["image_id"].isin([a, b]), "PAT999")
+    )
+    with pytest.raises(InputError, match="1 patient would have films in two subsets"):
+        keep_splits(together, settings_of(), ledger)
+    splits = subsets_of(keep_splits(together, settings_of(), ledger, allow_moves=True))
+    assert splits[a] == splits[b]
+
+
+def test_a_damaged_ledger(tmp_path):
+    ledger = tmp_path / "ledger.json"
+    for text in ("{", "[]", "{}", '{"division": 1, "films": [1]}'):
+        ledger.write_text(text)
+        with pytest.raises(InputError, match=r"ledger\.json is damaged"):
+            keep_splits(IMAGES, settings_of(), ledger)

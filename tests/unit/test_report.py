@@ -11,6 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from lumbarflow.annotate.agreement import agreement_table
+from lumbarflow.annotate.qc import CHECKS
 from lumbarflow.deidentify.audit import table
 from lumbarflow.deidentify.deidentifier import Deidentifier
 from lumbarflow.deidentify.pseudonyms import Pseudonyms
@@ -19,7 +21,7 @@ from lumbarflow.evaluate.tables import Reference, score_model, summarise
 from lumbarflow.files import write_json, write_png, write_table, write_text
 from lumbarflow.prepare.masks import bit_mask, rasterise
 from lumbarflow.report.figures import class_colours, learning_curves, overlay, shrink
-from lumbarflow.report.page import build_page, build_report
+from lumbarflow.report.page import MAX_FINDING_PICTURES, build_page, build_report
 from lumbarflow.rle import encode
 
 CLASSES = ["lumbar_vertebra", "sacral_vertebra", "cage", "screw", "instrumentation"]
@@ -96,6 +98,7 @@ def results(tmp_path_factory):
             }
         ),
     )
+    write_table(folder / "annotations/agreement.parquet", agreement_table([], {}))
     references = []
     for number, image_id in enumerate(ids):
         structures = spine(4 * number)
@@ -236,12 +239,37 @@ def test_scores_are_those_of_the_tables(html, results):
 def test_pictures_have_alternative_texts_and_decode(html):
     images = [image for image in Page(html).all("img") if "src" in image]
     films = [image for image in images if image["src"].startswith("data:image/jpeg;base64,")]
-    # Film, reference and five models for each of two films; the curves beside them.
-    assert len(films) == 14
-    assert len(images) == 15
+    # Film, reference and five models for each of two films; two findings; the curves.
+    assert len(films) == 16
+    assert len(images) == 17
     assert all(image["alt"] for image in images)
     data = base64.b64decode(films[1]["src"].split(",")[1])
     assert cv2.imdecode(np.frombuffer(data, np.uint8), -1).shape == (ROWS, COLUMNS, 3)
+
+
+def test_findings_are_pictured_and_explained(html, results, tmp_path):
+    assert "all 2</small>" in html
+    path = results / "annotations/qc.parquet"
+    whole = path.read_bytes()
+    rows = [
+        (f"film{n % 6}", f"s{n % 7}", check, severity, f"message {n}")
+        for n, (check, severity) in enumerate(
+            [("gap", "warning"), ("duplicate", "error"), ("no_annotation", "info")] * 90
+        )
+    ]
+    columns = ["image_id", "structure_id", "check", "severity", "message"]
+    try:
+        write_table(path, pd.DataFrame(rows, columns=columns))
+        page = build(results, tmp_path / "index.html")
+    finally:
+        path.write_bytes(whole)
+    assert CHECKS["duplicate"].remedy in page
+    # Six films of seven structures: each pictured once at most, its findings below it.
+    assert f"the worst {MAX_FINDING_PICTURES} of" in page or "<small>all" in page
+    section = page[page.index('id="quality"') :]
+    first = Page(section[section.index("<div") : section.index("<details>")])
+    assert first.text["td"][:2] == ["90", CHECKS["duplicate"].meaning]
+    assert "The worst 200 of 270" in page
 
 
 def test_text_from_outside_is_escaped(html):
@@ -331,6 +359,35 @@ def test_empty_sections_say_so(results, tmp_path, monkeypatch):
     text = Page(build_page(replace(seen[0], rejected=[], findings=[], finding_list=[]))).text["p"]
     assert "No film was rejected." in text
     assert "The checks of the annotations found nothing." in text
+
+
+def test_agreement_of_annotators(html, results, tmp_path):
+    assert "Agreement between annotators" not in html
+    path = results / "annotations/agreement.parquet"
+    whole = path.read_bytes()
+    names = ["<anna>", "bert"]
+    drawings = [
+        {"annotator": name, "source": name, "structures": spine(shift)}
+        for shift, name in enumerate(names)
+    ]
+    drawings[1]["structures"][0]["level"] = "T12"
+    record = {"image_id": "film0", "rows": ROWS, "columns": COLUMNS, "drawings": drawings}
+    try:
+        write_table(path, agreement_table([record], {"film0": 0.5}))
+        page = build(results, tmp_path / "index.html")
+    finally:
+        path.write_bytes(whole)
+    section = page[
+        page.index('<section id="annotators">') : page.index('<section id="provenance">')
+    ]
+    row = re.search(
+        r"&lt;anna&gt;, bert</th>\s*<td[^>]*>lumbar vertebra</td>(.*?)</tr>", section, re.S
+    )
+    cells = re.findall(r"<td>(.*?)</td>", row[1])
+    assert cells[:5] == ["1", "5", "0", "0", "1"]
+    assert cells[5:] == ["98.6 (98.6–98.6)", "1.0 (1.0–1.0)", "0.5 (0.5–0.5)"]
+    assert re.findall(r'<td class="text">(T12|L1)</td>', section) == ["L1", "T12"]
+    test_page_is_well_formed_and_self_contained(page)
 
 
 def test_overlay_fills_outlines_and_leaves_the_rest():

@@ -7,10 +7,26 @@ from pathlib import Path
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 
+import pandas as pd
+
 from lumbarflow import jobs, networks
+from lumbarflow.annotate.watching import (
+    annotated_films,
+    annotation_digest,
+    digest as value_digest,
+    missing_files,
+    pictures_stamp,
+    structures_digest,
+)
 from lumbarflow.code import digest, folder_digest
-from lumbarflow.config import check_paths, has_synthetic_annotations, resolve
+from lumbarflow.config import (
+    check_annotations,
+    check_paths,
+    has_synthetic_annotations,
+    resolve,
+)
 from lumbarflow.errors import InputError
+from lumbarflow.files import read_json
 from lumbarflow.gpu import present as gpu_present
 
 STARTED = time.time()
@@ -28,11 +44,12 @@ except InputError as error:
     sys.exit(f"{jobs.ERROR_PREFIX}{error}")
 config.clear()
 config.update(resolved)
+RESULTS = config["results"]
 
 
 wildcard_constraints:
     model="|".join(config["networks"]),
-    table="images/manifest|images/deidentification|annotations/qc|splits",
+    table="images/manifest|images/deidentification|annotations/qc|annotations/agreement|splits",
 
 
 def get_final_output():
@@ -45,6 +62,7 @@ def get_final_output():
         "images/manifest",
         "images/deidentification",
         "annotations/qc",
+        "annotations/agreement",
         "splits",
     ]
     metrics = ["per_image", "per_class", "instances", "summary"]
@@ -58,6 +76,7 @@ def get_final_output():
             "<results>/prepared/coco/{subset}.json", subset=["train", "val", "test"]
         ),
         "<results>/prepared/masks",
+        "<results>/prepared/digests.json",
         expand(
             "<results>/models/{model}/{file}",
             model=config["models"],
@@ -92,6 +111,79 @@ def network_settings(model):
     return {
         key: value for key, value in config["networks"][model].items() if key != "title"
     }
+
+
+# After the checkpoints `publish_records` and `prepare` Snakemake plans anew. What is behind them
+# takes their outputs as ancient and has as parameters the digests of just those parts that it
+# depends on: it runs again where these have changed, and not because something else has.
+
+
+def via_digest():
+    """Digest of the annotators' files; None where annotators are simulated."""
+    files = config["annotations"]["via"]
+    return annotation_digest(files) if files else None
+
+
+def published_records(wildcards):
+    """The folder of records, once they are sound."""
+    return checkpoints.publish_records.get().output.records
+
+
+def behind_records(function):
+    """A parameter: what `function` tells of the folder of records, once they are sound."""
+    return lambda wildcards: function(published_records(wildcards))
+
+
+def annotated_patients(records):
+    """Digest of the annotated films with their patients."""
+    manifest = pd.read_parquet(
+        f"{RESULTS}/images/manifest.parquet", columns=["image_id", "patient_id"]
+    )
+    annotated = manifest[manifest["image_id"].isin(annotated_films(records))]
+    return value_digest(sorted(annotated.astype(str).values.tolist()))
+
+
+def prepared(name):
+    """An output of `prepare`, once it is made."""
+    return checkpoints.prepare.get().output[name]
+
+
+def digests():
+    """Digests of the prepared films, by subset; see `prepare.py`."""
+    return read_json(prepared("digests"))
+
+
+def training_films(model):
+    """Digest of what a network's weights depend on, of all that is prepared."""
+    found = digests()
+    canvas = None if config["networks"][model]["size"] else found["canvas"]
+    return value_digest([canvas, found["train"], found["val"]])
+
+
+def refuse_without_annotations(wildcards):
+    """What needs annotations where there are none: the sentence, once and before any work."""
+    try:
+        check_annotations(config)
+    except InputError as error:
+        sys.exit(f"{jobs.ERROR_PREFIX}{error}")
+
+
+def trained_models():
+    """The networks whose weights are there.
+
+    They are no inputs of `preannotate` and `via_project`: whoever asks for a VIA project wants it with what is
+    there, not to wait for trainings.
+    """
+    files = ["model.pth", "run.json"]
+    return [
+        model
+        for model in config["models"]
+        if all(model_file(model, file).is_file() for file in files)
+    ]
+
+
+def model_file(model, file):
+    return Path(RESULTS) / "models" / model / file
 
 
 def print_sentences(logs):

@@ -7,9 +7,9 @@ rule evaluate:
         predictions=expand(
             "<results>/predictions/{model}.parquet", model=config["models"]
         ),
-        splits="<results>/splits.parquet",
-        masks="<results>/prepared/masks",
-        records="<results>/annotations/records",
+        splits=ancient("<results>/splits.parquet"),
+        masks=ancient(lambda wildcards: prepared("masks")),
+        records=ancient(published_records),
     output:
         per_image="<results>/metrics/per_image.parquet",
         per_class="<results>/metrics/per_class.parquet",
@@ -27,6 +27,7 @@ rule evaluate:
     conda:
         "../../envs/prepare.yaml"
     params:
+        films=lambda wildcards: digests()["test"]["structures"],
         models=config["models"],
         titles={
             name: config["networks"][name]["title"] or name

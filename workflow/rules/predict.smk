@@ -5,7 +5,8 @@ rule predict:
     """Predict the test films with a trained network."""
     input:
         weights="<results>/models/{model}/model.pth",
-        splits="<results>/splits.parquet",
+        splits=ancient("<results>/splits.parquet"),
+        digests=ancient(lambda wildcards: prepared("digests")),
     output:
         predictions="<results>/predictions/{model}.parquet",
     log:
@@ -20,6 +21,7 @@ rule predict:
         mem_mb=12000,
         runtime=240,
     params:
+        films=lambda wildcards: digests()["test"]["pictures"],
         thresholds=config["predict"],
         code=lambda wildcards: code("predict.py", f"networks/{wildcards.model}.py"),
     script:

@@ -23,9 +23,13 @@ rule report:
         summary="<results>/metrics/summary.parquet",
         config="<results>/config.yaml",
         qc="<results>/annotations/qc.parquet",
+        agreement="<results>/annotations/agreement.parquet",
         manifest="<results>/images/manifest.parquet",
         audit="<results>/images/deidentification.parquet",
-        records=expand("<results>/models/{model}/run.json", model=config["models"]),
+        runs=expand("<results>/models/{model}/run.json", model=config["models"]),
+        records=published_records,
+        # The page waits for the decision what of the rest has to run.
+        digests=ancient(lambda wildcards: prepared("digests")),
     output:
         page=report(
             "<results>/report/index.html",

@@ -4,8 +4,9 @@
 rule train:
     """Train a network; an interrupted training goes on from its last checkpoint."""
     input:
-        coco=expand("<results>/prepared/coco/{subset}.json", subset=["train", "val"]),
-        masks="<results>/prepared/masks",
+        coco=ancient(lambda wildcards: prepared("coco")),
+        masks=ancient(lambda wildcards: prepared("masks")),
+        digests=ancient(lambda wildcards: prepared("digests")),
     output:
         weights="<results>/models/{model}/model.pth",
         history="<results>/models/{model}/history.jsonl",
@@ -25,7 +26,12 @@ rule train:
         network=lambda wildcards: network_settings(wildcards.model),
         training={key: config["training"][key] for key in ("seed", "augmentation")},
         classes=config["classes"],
+        films=lambda wildcards: training_films(wildcards.model),
         foreground=config["evaluation"]["foreground"],
+        # A function of the input is not recorded: the wish alone is no reason to train.
+        continue_from_previous=lambda wildcards, input: config["training"][
+            "continue_from_previous"
+        ],
         code=lambda wildcards: code("train.py", f"networks/{wildcards.model}.py"),
     script:
         "../scripts/train.py"

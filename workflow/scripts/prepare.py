@@ -3,20 +3,35 @@ from pathlib import Path
 import pandas as pd
 
 from lumbarflow.annotate.records import read_records
-from lumbarflow.files import write_json, write_png
+from lumbarflow.annotate.watching import pictures_digest, structures_digest
+from lumbarflow.files import write_json
 from lumbarflow.jobs import job
-from lumbarflow.prepare.coco import coco_dataset
-from lumbarflow.prepare.masks import bit_mask
+from lumbarflow.linking import link_files
+from lumbarflow.prepare.coco import coco_dataset, training_digest
+from lumbarflow.prepare.masks import write_masks
+from lumbarflow.train.films import full_size
 
 with job(snakemake) as log:
     classes = snakemake.params.classes
+    results = Path(snakemake.params.results)
     splits = pd.read_parquet(snakemake.input.splits)
     records = read_records(snakemake.input.records)
+    digests = {}
     for path in map(Path, snakemake.output.coco):
         films = splits[splits["subset"] == path.stem]
-        write_json(path, coco_dataset(records, films, classes))
-    masks = Path(snakemake.output.masks)
-    for record in records:
-        mask = bit_mask(record["structures"], classes, record["rows"], record["columns"])
-        write_png(masks / f"{record['image_id']}.png", mask)
-    log.info("%d masks", len(records))
+        dataset = coco_dataset(records, films, classes)
+        write_json(path, dataset)
+        image_ids = films["image_id"].tolist()
+        digests[path.stem] = {"pictures": pictures_digest(results / "images" / "png", image_ids)}
+        # Networks do not see levels, metrics do.
+        if path.stem == "test":
+            structures = structures_digest(snakemake.input.records, image_ids)
+            digests[path.stem]["structures"] = structures
+        else:
+            digests[path.stem]["annotations"] = training_digest(dataset)
+    kept = results / "incoming" / "prepared" / "masks"
+    changed = write_masks(kept, records, classes)
+    link_files(kept, snakemake.output.masks, "*.png")
+    digests["canvas"] = full_size(results / "prepared", ("train", "val", "test"))
+    write_json(snakemake.output.digests, digests)
+    log.info("%d masks, %d of them new or changed", len(records), changed)

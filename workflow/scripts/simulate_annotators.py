@@ -2,14 +2,13 @@ from pathlib import Path
 
 import pandas as pd
 
+from lumbarflow.annotate.exporting import write_via_project
 from lumbarflow.annotate.simulated import draw
-from lumbarflow.annotate.via import write_via_project
 from lumbarflow.deidentify import pseudonyms
 from lumbarflow.files import read_json
 from lumbarflow.jobs import job
 
 with job(snakemake) as log:
-    settings = snakemake.params.annotations
     manifest = Path(snakemake.input.manifest)
     images = draw(
         read_json(snakemake.input.truth),
@@ -21,7 +20,7 @@ with job(snakemake) as log:
         snakemake.output.via,
         images,
         classes=snakemake.params.classes,
-        class_attribute=settings["class_attribute"],
-        level_attribute=settings["level_attribute"],
+        class_attribute=snakemake.params.annotations["class_attribute"],
+        level_attribute=snakemake.params.annotations["level_attribute"],
     )
     log.info("%d films annotated", len(images))

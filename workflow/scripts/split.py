@@ -1,23 +1,26 @@
+from pathlib import Path
+
 import pandas as pd
 
 from lumbarflow.acquire.folder import with_file_names
-from lumbarflow.annotate.records import read_records
+from lumbarflow.annotate.watching import annotated_films
 from lumbarflow.deidentify import pseudonyms
 from lumbarflow.files import write_table
 from lumbarflow.jobs import job
-from lumbarflow.prepare.splits import make_splits
+from lumbarflow.prepare.splits import keep_splits
 
 with job(snakemake) as log:
     settings = snakemake.params.splits
     keyed = pseudonyms.load(snakemake.params.key_file, snakemake.params.results)
     manifest = pd.read_parquet(snakemake.input.manifest)
     images = with_file_names(manifest, snakemake.params.folder, keyed)
-    records = read_records(snakemake.input.records)
-    # A film whose every outline was rejected must not train as mere background.
-    annotated = {record["image_id"] for record in records if record["structures"]}
+    annotated = annotated_films(snakemake.input.records)
     images["annotated"] = images["image_id"].isin(annotated)
-    splits = make_splits(
-        images, settings["test"], settings["validation"], settings["seed"], settings["file"]
+    splits = keep_splits(
+        images,
+        settings,
+        Path(snakemake.params.results) / "split_ledger.json",
+        snakemake.params.allow_moves,
     )
     write_table(snakemake.output.splits, splits)
     log.info("films: %s", splits["subset"].value_counts().to_dict())

@@ -73,17 +73,40 @@ def resolve(
             )
     if config["source"] == "folder" and config["folder"]["path"] is None:
         raise InputError("folder.path: missing; set it to the folder that holds the films.")
-    if config["annotations"]["via"] is None and not has_synthetic_annotations(config):
-        raise InputError(
-            "annotations.via: missing; list the VIA files (project or exported JSON) of the films, "
-            "or give [] until there are some."
-        )
+    written = Path(config["results"]) / "annotations" / "via_project.json"
+    listed: set[Path] = set()
+    for path in config["annotations"]["via"] or []:
+        if Path(path).resolve() in listed:
+            raise InputError(
+                f"annotations.via: {path} is listed twice and would count as two annotators; "
+                "remove one of the two."
+            )
+        listed.add(Path(path).resolve())
+        if Path(path).resolve() == written.resolve():
+            raise InputError(
+                f"annotations.via: {path} is what the target via_project writes, and writes over; "
+                "save your work in VIA under another name, outside the results, and list that."
+            )
     return config
 
 
 def has_synthetic_annotations(config: Mapping[str, Any]) -> bool:
     """Whether simulated annotators can draw on this cohort's films."""
     return config["source"] == "archive" and config["archive"]["embedded"]
+
+
+def check_annotations(config: Mapping[str, Any]) -> None:
+    """Check that a resolved configuration names annotations, as all but the first steps need.
+
+    Raises:
+        InputError: it does not; the sentence tells how to begin.
+    """
+    if not config["annotations"]["via"] and not has_synthetic_annotations(config):
+        raise InputError(
+            "annotations.via: missing; list the annotation files of the films here. To begin, "
+            "make a VIA project of all films with the target via_project (snakemake via_project, "
+            "then the same options), annotate films in it, save it and list it."
+        )
 
 
 def check_paths(config: Mapping[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""From VIA files to one canonical record per film, with a table of quality findings.
+"""From annotation files of any tool to one canonical record per film, and back to VIA projects.
+
+Beside the records stand tables of quality findings, of the agreement between annotators and of the
+films to annotate next.
 
 Coordinates everywhere are continuous image coordinates in pixels of the full-size film: x to the
 right, y down, the origin at the outer corner of the top-left pixel, so that the pixel in row r and

@@ -33,15 +33,16 @@ Box = tuple[int, int, int, int]
 _MARKERS = tomllib.loads(Path(__file__).with_name("markers.toml").read_text(encoding="utf-8"))
 
 _COARSE_AREA = 0.28e6  # pixels of the small picture of the whole film
-_FINE = 0.75  # pixels of the film to one of the enlarged windows
+_FINE = 0.5  # pixels of the film to one of the enlarged windows
 _TEXTURE = 2.5  # times what is usual
+_TILE, _OVERLAP = 320, 80  # pixels; in larger windows the spine outshines small letters
 _CONTEXT = 28  # pixels around what has a texture like text: without them any corner is a letter
-_MARK = 0.3  # probability from which a pixel counts as text
+_MARKS = (0.3, 0.65)  # probabilities from which a pixel counts as text
 _UNCLIP = 1.6  # the network marks lines shrunk by area over outline times this
 _LARGEST = 0.4  # of the shorter side of a film: the height of a line with its margins
-_LARGEST_SHORT = 0.2  # of a line of two letters
+_SMALL = 0.06  # of that side: lines under it are smaller than vertebrae
 _PADDING = 8  # pixels; without them letters at the edge are not seen
-_END = 1.0  # heights of a line by which it may go on, unseen, at both ends
+_END = 1.5  # heights of a line by which it may go on, unseen, at both ends
 _STRIP = 48  # rows of what the second network reads
 _ROUNDS = 3  # of looking for what is left beside blanked text
 
@@ -197,6 +198,7 @@ class _Line:
     letters: list[tuple[str, float]]  # with their places along the line, 0 to 1
     confidence: float = 0.0
     agreement: float = 1.0  # of two readings, 0 to 1
+    share: float = 0.0  # height over the shorter side of the film
 
     @property
     def count(self) -> int:
@@ -229,7 +231,11 @@ def _lines(networks: _Networks, picture: np.ndarray) -> list[_Line]:
     """Everything in a picture that may be a line, read."""
     pyramid = _Pyramid(picture)
     scale = max(math.sqrt(picture.size / _COARSE_AREA), 0.5)
-    found = _search(networks, pyramid, (0, 0, *picture.shape), scale)
+    whole = (0, 0, *picture.shape)
+    found = _search(networks, pyramid, whole, scale)
+    # Large letters without contrast are more like letters when they are small.
+    for plain in (False, True):
+        found += _search(networks, pyramid, whole, 2 * scale, plain)
     fine = _FINE
     while 1.3 * fine < scale:
         level, step = pyramid.near(fine)
@@ -248,7 +254,7 @@ def _lines(networks: _Networks, picture: np.ndarray) -> list[_Line]:
 
 
 def _windows(picture: np.ndarray) -> list[Box]:
-    """Boxes around all that has a texture like text of 8 to 50 pixels."""
+    """Overlapping boxes over all that has a texture like text of 8 to 50 pixels."""
     soft = cv2.GaussianBlur(picture, (0, 0), 0.8)
     size = [max(n // 4, 1) for n in picture.shape[::-1]]
 
@@ -270,7 +276,20 @@ def _windows(picture: np.ndarray) -> list[Box]:
     reach = _CONTEXT // 4
     like_text = cv2.dilate(like_text, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
     boxes = cv2.connectedComponentsWithStats(like_text)[2][1:, :4] * 4
-    return [(int(y), int(x), int(y + h), int(x + w)) for x, y, w, h in boxes]
+    return [
+        (top, left, bottom, right)
+        for x, y, width, height in boxes.tolist()
+        for top, bottom in _tiles(y, y + height)
+        for left, right in _tiles(x, x + width)
+    ]
+
+
+def _tiles(first: int, last: int) -> list[tuple[int, int]]:
+    """A range, in overlapping parts of one length where it is long."""
+    count = max(math.ceil((last - first - _OVERLAP) / (_TILE - _OVERLAP)), 1)
+    step = (last - first - _OVERLAP) / count
+    starts = [first + round(number * step) for number in range(count)]
+    return [(start, min(start + math.ceil(step) + _OVERLAP, last)) for start in starts]
 
 
 def _search(
@@ -288,8 +307,20 @@ def _search(
         way = cv2.INTER_AREA if scale > step else cv2.INTER_CUBIC
         part = cv2.resize(part, size, interpolation=way)
     marked = networks.mark(part / np.float32(127.5) - 1 if plain else _local_contrast(part))
+    offset = np.array([left, top]) * step
+    lines = _outlined(marked, _MARKS[0], scale, offset)
+    # Where bones are marked together with the text on them, the text is marked more strongly.
+    return lines + [
+        core
+        for core in _outlined(marked, _MARKS[1], scale, offset)
+        if all(_covered(line.box(), core.box()) < 0.5 for line in lines)
+    ]
+
+
+def _outlined(marked: np.ndarray, least: float, scale: float, offset: np.ndarray) -> list[_Line]:
+    """Lines where `marked`, seen at 1:`scale` from `offset` (x, y), is more than `least`."""
     outlines, inside = cv2.findContours(
-        (marked > _MARK).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
+        (marked > least).astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_SIMPLE
     )
     lines = []
     for index, outline in enumerate(outlines):
@@ -303,7 +334,7 @@ def _search(
         if along < across:
             along, across, angle = across, along, angle + 90
         growth = 1 + _UNCLIP * (along + 1) * (across + 1) / (along + across + 2)
-        centre = (np.array([x, y]) + 0.5) * scale + (left * step, top * step)
+        centre = (np.array([x, y]) + 0.5) * scale + offset
         size = (along + growth) * scale, (across + growth) * scale
         lines.append(_Line(centre, *size, (angle + 45) % 180 - 45, score, []))
     return lines
@@ -331,10 +362,9 @@ def _readings(networks: _Networks, pyramid: _Pyramid, lines: list[_Line]) -> lis
         known = (other for other in done if _is_text(other))
         if any(_covered(line.box(), other.box()) > 0.7 for other in known):
             continue
+        line.share = line.across / side
         _read(networks, pyramid, line)
-        # Vertebrae and implants look like large letters, but hardly like three of them.
-        if line.count > 2 or line.across <= _LARGEST_SHORT * side:
-            done.append(line)
+        done.append(line)
     return done
 
 
@@ -381,19 +411,27 @@ def _strip(level: np.ndarray, step: int, line: _Line, wider: float = 1.0) -> np.
 # Deciding ------------------------------------------------------------------------------------
 
 
+@dataclass(frozen=True)
+class _Marker:
+    """A marker that stays, and how many letters and digits the line has that it was read in."""
+
+    box: Box
+    count: int
+
+
 def _find(networks: _Networks, picture: np.ndarray) -> BurnedIn:
     texts: list[tuple[Box, _Line]] = []
-    markers: list[Box] = []
-    uncertain = False
+    markers: list[_Marker] = []
+    doubtful: list[Box] = []
     for line in _lines(networks, picture):
         if _is_text(line):
             for box, is_marker in _parts(line):
                 if is_marker:
-                    markers.append(box)
+                    markers.append(_Marker(box, line.count))
                 else:
                     texts.append((_grown(box, _margin(line), picture.shape), line))
-        else:
-            uncertain |= _is_doubtful(line)
+        elif _is_doubtful(line):
+            doubtful.append(line.box())
     # Ends of lines that were not marked with the rest: seen nearer, then with the rest blanked.
     new = texts
     for number in range(_ROUNDS):
@@ -404,15 +442,23 @@ def _find(networks: _Networks, picture: np.ndarray) -> BurnedIn:
         left = _left_over(networks, pyramid, new, markers)
         texts += left
         new = left if number else texts.copy()
-    blank = (_beside_markers(box, markers) for box, _ in texts)
-    return BurnedIn(tuple(blank), tuple(markers), uncertain or bool(new))
+    blank = []
+    for box, line in texts:
+        # The longest reading is believed: what is read in part is not another text.
+        kept = [marker.box for marker in markers if marker.count >= line.count]
+        blank += _without(box, kept)
+    known = [box for box, _ in texts] + [marker.box for marker in markers]
+    open_questions = any(all(_covered(box, other) < 0.9 for other in known) for box in doubtful)
+    return BurnedIn(
+        tuple(blank), tuple(marker.box for marker in markers), open_questions or bool(new)
+    )
 
 
 def _left_over(
     networks: _Networks,
     pyramid: _Pyramid,
     texts: list[tuple[Box, _Line]],
-    markers: list[Box],
+    markers: list[_Marker],
 ) -> list[tuple[Box, _Line]]:
     """What else is written around texts; markers among it are added to `markers`."""
     shape = pyramid.near(1)[0].shape
@@ -423,11 +469,16 @@ def _left_over(
         around = [other for other in around if 0.4 < other.across / line.across < 2.5]
         _readings(networks, pyramid, around)
         for other in around:
+            if any(
+                other.count <= marker.count and _covered(other.box(), marker.box) > 0.6
+                for marker in markers
+            ):
+                continue
             parts = list(_parts(other)) if _is_text(other) else [(other.box(), False)]
             apart = _distance(other.box(), box) > 0.2 * line.across
             kinds = [kind for _, _, kind in _kinds(other)]
             if apart and other.confidence > 0.6 and kinds and all(kinds):
-                markers.append(other.box())
+                markers.append(_Marker(other.box(), other.count))
                 continue
             # Bones beside text are larger than it, or read with less confidence.
             alike = other.across < 1.6 * line.across
@@ -447,27 +498,38 @@ def _is_text(line: _Line) -> bool:
         return True
     if line.score < 0.5 or line.ratio > 0.8 * len(line.letters) + 1.1:
         return False
-    score, confidence = (0.6, 0.93) if line.count == 2 else (0.5, 0.82)
+    three = _is_three(line)
+    if line.count == 2:
+        score, confidence = 0.8, 0.93 if line.share < _SMALL else 0.97
+    else:
+        score, confidence = (0.6, 0.9) if three else (0.5, 0.82)
     sure = line.score >= score and line.confidence >= confidence and line.agreement >= 0.6
     if line.count >= 2 and sure:
         return True
-    readable = line.count >= 3 and line.score >= 0.8 and not _is_comb(line)
+    readable = line.count >= 3 and not three and line.score >= 0.8 and not _is_comb(line)
     return readable and line.confidence >= 0.6 and line.agreement >= 0.6
 
 
+def _is_three(line: _Line) -> bool:
+    """Whether it reads as three letters of the kind that bones, too, are read as."""
+    return line.count == 3 and all(letter.isascii() for letter, _ in line.letters)
+
+
 def _is_foreign(line: _Line) -> bool:
-    """Whether it is a line in an alphabet that the second network reads as blanks, or in part."""
-    return line.score > 0.92 and line.ratio > 4 and line.count < line.ratio
+    """Whether it is a line in an alphabet that the second network reads in part."""
+    return line.score > 0.92 and line.ratio > 4 and 0 < line.count < line.ratio
 
 
 def _is_doubtful(line: _Line) -> bool:
     """Whether it is a word for the one network and nothing sure for the other."""
-    if _is_comb(line):
+    if _is_comb(line) and (line.count != 2 or line.share >= _SMALL):
         return False
     if line.score >= 0.95 and line.ratio >= 3:
         return True
-    if line.count == 2 and line.score >= 0.6 and line.agreement >= 0.6:
-        return line.confidence >= 0.85
+    if line.count == 2 or _is_three(line):
+        if line.share < _SMALL:
+            return line.score >= 0.85 and line.confidence >= 0.65
+        return min(line.score, line.agreement) >= 0.6 and line.confidence >= 0.85
     return line.count >= 3 and line.score >= 0.8 and line.confidence >= 0.6
 
 
@@ -534,20 +596,25 @@ def _grown(box: Box, margin: float, shape: tuple[int, ...]) -> Box:
     return top, left, bottom, right
 
 
-def _beside_markers(box: Box, markers: list[Box]) -> Box:
-    """The box without the edge, its margin, that lies on a marker."""
-    for marker in markers:
-        if not 0 < _covered(marker, box) < 0.35:
-            continue
-        top, left, bottom, right = box
-        cuts = (
-            (max(top, marker[2]), left, bottom, right),
-            (top, max(left, marker[3]), bottom, right),
-            (top, left, min(bottom, marker[0]), right),
-            (top, left, bottom, min(right, marker[1])),
-        )
-        box = max(cuts, key=lambda cut: max(cut[2] - cut[0], 0) * max(cut[3] - cut[1], 0))
-    return box
+def _without(box: Box, holes: Iterable[Box]) -> list[Box]:
+    """The rectangles that are left of a box."""
+    pieces = [box]
+    for hole in holes:
+        left_of: list[Box] = []
+        for top, left, bottom, right in pieces:
+            first, last = max(top, hole[0]), min(bottom, hole[2])
+            start, end = max(left, hole[1]), min(right, hole[3])
+            if first >= last or start >= end:
+                left_of.append((top, left, bottom, right))
+                continue
+            left_of += [
+                (top, left, first, right),
+                (last, left, bottom, right),
+                (first, left, last, start),
+                (first, end, last, right),
+            ]
+        pieces = [piece for piece in left_of if piece[0] < piece[2] and piece[1] < piece[3]]
+    return pieces
 
 
 def _covered(box: Box, other: Box) -> float:

@@ -253,6 +253,7 @@ class _Epochs(Hook):
     def before_train(self, runner: Runner) -> None:
         saved = checkpoints.load(self._checkpoint)
         if saved is None:
+            checkpoints.begin(runner.model, self._checkpoint.parent)
             return
         runner.model.load_state_dict(saved["model"])
         runner.optim_wrapper.load_state_dict(saved["optimizer"])

@@ -59,7 +59,9 @@ class SemanticNetwork:
         checkpoint = work / "last.pth"
         first, best = 0, {}
         saved = checkpoints.load(checkpoint)
-        if saved is not None:
+        if saved is None:
+            checkpoints.begin(model, work)
+        else:
             model.load_state_dict(saved["model"])
             optimizer.load_state_dict(saved["optimizer"])
             first, best = saved["epoch"], saved["best"]

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from ..annotate.watching import digest
 from ..errors import InputError
 from .masks import Polygon, rasterise_window
 
@@ -20,13 +21,14 @@ def coco_dataset(
     Args:
         records: records of films (see :mod:`lumbarflow.annotate.records`); more than the films of
             the subset are welcome.
-        images: the films of the subset, in order, as column image_id.
+        images: the films of the subset, in order, as columns image_id and, where known, patient_id.
         classes: the class names in configuration order: categories 1, 2, ...
 
     Returns:
-        The data set as it goes into JSON. Images carry their pseudonym as image_id, annotations
-        their level and structure_id, beside the usual keys. Polygons are cut at the border of the
-        film; area is the number of pixels, by the rule of :mod:`lumbarflow.prepare.masks`.
+        The data set as it goes into JSON. Images carry their pseudonyms as image_id and patient_id,
+        annotations their level and structure_id, beside the usual keys. Polygons are cut at the
+        border of the film; area is the number of pixels, by the rule of
+        :mod:`lumbarflow.prepare.masks`.
 
     Raises:
         InputError: a film has no record.
@@ -34,6 +36,7 @@ def coco_dataset(
     by_id = {record["image_id"]: record for record in records}
     categories = {name: number for number, name in enumerate(classes, 1)}
     coco_images, annotations = [], []
+    patients = images.set_index("image_id").get("patient_id", {})
     for number, image_id in enumerate(images["image_id"], 1):
         if image_id not in by_id:
             raise InputError(
@@ -49,6 +52,7 @@ def coco_dataset(
                 "height": rows,
                 "width": columns,
                 "image_id": image_id,
+                **({"patient_id": patients[image_id]} if len(patients) else {}),
             }
         )
         for structure in record["structures"]:
@@ -78,6 +82,16 @@ def coco_dataset(
             for name, number in categories.items()
         ],
     }
+
+
+def training_digest(dataset: Mapping[str, Any]) -> str:
+    """A digest of what networks see of a data set: films, classes and outlines, but no levels."""
+    unseen = ("level", "structure_id")
+    annotations = [
+        {key: value for key, value in annotation.items() if key not in unseen}
+        for annotation in dataset["annotations"]
+    ]
+    return digest(dict(dataset) | {"annotations": annotations})
 
 
 def clip(polygon: Polygon, rows: int, columns: int) -> np.ndarray:

@@ -10,11 +10,14 @@ pycocotools works on a grid of fifths of a pixel and may differ from this one al
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from ..errors import InputError
+from ..files import write_png
 
 MAX_CLASSES = 8
 """Classes that the bits of an 8-bit mask image can hold."""
@@ -160,3 +163,35 @@ def trace(mask: np.ndarray) -> list[list[list[float]]]:
                 break
         polygons.append(corners)
     return polygons
+
+
+def write_masks(
+    folder: str | Path, records: Iterable[Mapping[str, Any]], classes: Sequence[str]
+) -> int:
+    """Write the bit mask of each record to ``folder/{image_id}.png``, and remove those of others.
+
+    A mask that is there already stays the file that it is.
+
+    Args:
+        folder: made where it is missing.
+        records: records of films (see :mod:`lumbarflow.annotate.records`).
+        classes: the class names in configuration order.
+
+    Returns:
+        How many files are new or changed.
+
+    Raises:
+        InputError: there are too many classes.
+    """
+    folder, written, changed = Path(folder), set(), 0
+    for record in records:
+        mask = bit_mask(record["structures"], classes, record["rows"], record["columns"])
+        path = folder / f"{record['image_id']}.png"
+        written.add(path)
+        there = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.exists() else None
+        if there is None or not np.array_equal(there, mask):
+            write_png(path, mask)
+            changed += 1
+    for path in set(folder.glob("*.png")) - written:
+        path.unlink()
+    return changed

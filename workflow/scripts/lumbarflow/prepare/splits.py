@@ -2,20 +2,26 @@
 
 The paper trains on 90% of its films, validates on the other 10% and tests on 100 further films;
 here no patient has films in two subsets.
+
+A film that has once been assigned stays in its subset, whatever films come and go: a ledger in the
+results, which Snakemake does not know and so does not delete, keeps the assignment.
 """
 
 from __future__ import annotations
 
 import difflib
 import io
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from ..annotate.films import FilmIndex, name_some
 from ..errors import InputError
+from ..files import read_json, write_json
 
 SUBSETS = ("train", "val", "test")
 
@@ -64,6 +70,137 @@ def make_splits(
         for patient in films["patient_id"]
     ]
     return films
+
+
+def keep_splits(
+    images: pd.DataFrame,
+    settings: Mapping[str, Any],
+    ledger: str | Path,
+    allow_moves: bool = False,
+) -> pd.DataFrame:
+    """Assign every annotated film to a subset, those that were assigned before to the same one.
+
+    While the settings stay the same, a patient's new film joins the patient's other films, also
+    those that are no longer annotated, and new patients in random order go each to the subset that
+    is farthest below its size. Changed settings, or another split file, divide anew.
+
+    Args:
+        images: see :func:`make_splits`.
+        settings: `test`, `validation`, `seed` and `file` of the section `splits`.
+        ledger: the file (JSON) that keeps the assignment. It is written where something changed.
+        allow_moves: whether a new division may move films that the ledger has.
+
+    Returns:
+        As :func:`make_splits`.
+
+    Raises:
+        InputError: as :func:`make_splits`; films would be moved without permission; a subset would
+            be left empty; or the ledger is damaged.
+    """
+    path = Path(ledger)
+    before = _read_ledger(path)
+    division = {"file": True}
+    if settings["file"] is None:
+        division = _sizes(settings)
+    films = _annotated(images)
+    kept = films["image_id"].map({image_id: subset for image_id, _, subset in before["films"]})
+    if before["division"] == division and settings["file"] is None:
+        splits = _grown(films, kept, before["films"], division, allow_moves)
+    else:
+        splits = make_splits(images, split_file=settings["file"], **_sizes(settings))
+    moved = splits.loc[kept.notna() & (kept != splits["subset"]), "image_id"].tolist()
+    if moved and not allow_moves:
+        count = "1 annotated film" if len(moved) == 1 else f"{len(moved)} annotated films"
+        raise InputError(
+            f"The changed `splits` would move {count} to another subset ({name_some(moved)}), and "
+            "networks could be tested on what they have seen: take the change back, or set "
+            "`splits.allow_moves: true` if a new division is meant."
+        )
+    # Films that are gone keep their places for the day they come back, unless their patient moved.
+    now = set(splits["image_id"])
+    places = dict(zip(splits["patient_id"].astype(str), splits["subset"], strict=True))
+    gone = [
+        [image_id, patient_id, subset]
+        for image_id, patient_id, subset in before["films"]
+        if image_id not in now and places.get(patient_id, subset) == subset
+    ]
+    rows = splits[["image_id", "patient_id", "subset"]].astype(str).values.tolist()
+    after = {"division": division, "films": sorted(gone + rows)}
+    if after != before:
+        write_json(path, after)
+    return splits
+
+
+def _sizes(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: settings[key] for key in ("test", "validation", "seed")}
+
+
+def _read_ledger(path: Path) -> dict[str, Any]:
+    """`division`, and `films` as rows of image_id, patient_id and subset."""
+    if not path.exists():
+        return {"division": None, "films": []}
+    try:
+        ledger = read_json(path)
+        return {"division": ledger["division"], "films": [list(row) for row in ledger["films"]]}
+    except (ValueError, TypeError, KeyError):
+        raise InputError(
+            f"{path} is damaged: restore it from a backup, or delete it to divide the films anew."
+        ) from None
+
+
+def _grown(
+    films: pd.DataFrame,
+    kept: pd.Series,
+    before: Sequence[Sequence[str]],
+    division: Mapping[str, Any],
+    allow_moves: bool,
+) -> pd.DataFrame:
+    """Annotated films in the subsets that they and their patients have, new patients added."""
+    of_patient: dict[str, set[str]] = defaultdict(set)
+    for _, patient_id, subset in before:
+        of_patient[patient_id].add(subset)
+    now = films.assign(subset=kept)
+    for patient_id, subset in now.dropna().loc[:, ["patient_id", "subset"]].values:
+        of_patient[patient_id].add(subset)
+    divided = [patient for patient in set(now["patient_id"]) if len(of_patient[patient]) > 1]
+    if divided:
+        # Films that counted as different patients' turn out to be of one.
+        if allow_moves:
+            return make_splits(films, **division)
+        count = "1 patient" if len(divided) == 1 else f"{len(divided)} patients"
+        raise InputError(
+            f"{count} would have films in two subsets, for films now count as those of other "
+            "patients than before: take that change back (of `folder.patient_pattern`, for "
+            "example), or set `splits.allow_moves: true` to divide the films anew."
+        )
+    patients = now["patient_id"].map(lambda patient: next(iter(of_patient[patient]), None))
+    sizes = films.groupby("patient_id").size().sort_index()
+    new = sorted(set(now.loc[patients.isna(), "patient_id"]))
+    wanted = _wanted(division, len(films))
+    filled = {subset: int((patients == subset).sum()) for subset in SUBSETS}
+    rng = np.random.default_rng(division["seed"])
+    assigned = {}
+    for k in rng.permutation(len(new)):
+        # An empty subset first: without it nothing can be trained or tested.
+        subset = max(SUBSETS, key=lambda name: (not filled[name], wanted[name] - filled[name]))
+        assigned[new[k]] = subset
+        filled[subset] += int(sizes[new[k]])
+    for subset in SUBSETS:
+        if not filled[subset]:
+            raise InputError(
+                f"The subset {subset} would be empty, for none of its films is annotated any more: "
+                "annotate films of further patients, or set `splits.allow_moves: true` together "
+                "with another `splits.seed` to divide the films anew."
+            )
+    return films.assign(subset=patients.fillna(films["patient_id"].map(assigned)))
+
+
+def _wanted(division: Mapping[str, Any], n_films: int) -> dict[str, float]:
+    """The films that each subset should have."""
+    test = division["test"] if division["test"] >= 1 else division["test"] * n_films
+    rest = max(0, n_films - test)
+    validation = division["validation"] * rest
+    return {"train": rest - validation, "val": validation, "test": test}
 
 
 def _annotated(images: pd.DataFrame) -> pd.DataFrame:
@@ -125,18 +262,20 @@ def _from_file(images: pd.DataFrame, path: Path) -> pd.DataFrame:
     listed = _read_split_file(path)
     index = FilmIndex(images)
     found = [index.find(name) for name in listed["image"]]
-    unknown = [name for name, ids in zip(listed["image"], found, strict=True) if not ids]
+    # Names that match no image may hold a patient's, so messages give the numbers of the entries.
+    unknown = [str(number) for number, ids in enumerate(found, 1) if not ids]
     if unknown:
         films = "1 film that is" if len(unknown) == 1 else f"{len(unknown)} films that are"
+        entries = "entry" if len(unknown) == 1 else "entries"
         raise InputError(
-            f"{path} lists {films} not among the images ({name_some(unknown)}): remove or correct "
-            "the entries."
+            f"{path} lists {films} not among the images ({entries} {name_some(unknown)}): remove "
+            "or correct what is wrong."
         )
-    for name, ids in zip(listed["image"], found, strict=True):
+    for number, ids in enumerate(found, 1):
         if len(ids) > 1:
             raise InputError(
-                f"{path} lists {name}, which may be any of {len(ids)} images ({name_some(ids)}): "
-                "use the column `image_id`."
+                f"{path} has in entry {number} a name that may be any of {len(ids)} images "
+                f"({name_some(ids)}): use the column `image_id`."
             )
     listed["image_id"] = [ids[0] for ids in found]
     twice = sorted(set(listed.loc[listed["image_id"].duplicated(), "image_id"]))
@@ -191,13 +330,14 @@ def _read_split_file(path: Path) -> pd.DataFrame:
     lines = pd.DataFrame({"image": table[names[0]], "subset": table["subset"]}).fillna("")
     lines = lines.apply(lambda column: column.str.strip())
     lines["subset"] = lines["subset"].str.lower()
-    for image, subset in lines.itertuples(index=False):
+    for number, (image, subset) in enumerate(lines.itertuples(index=False), 1):
         if not image:
-            raise InputError(f"{path} has a line without a film: complete or remove it.")
+            raise InputError(f"{path} has no film in entry {number}: complete or remove it.")
         if subset not in SUBSETS:
             near = difflib.get_close_matches(subset, SUBSETS, n=1, cutoff=0.3)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise InputError(
-                f"{path} gives {image} the unknown subset {subset!r}{hint}: use train, val or test."
+                f"{path} gives entry {number} the unknown subset {subset!r}{hint}: use train, val "
+                "or test."
             )
     return lines

@@ -15,12 +15,15 @@ import jinja2
 import numpy as np
 import pandas as pd
 
+from ..annotate.qc import CHECKS
 from ..errors import InputError
 from ..evaluate.tables import TABLE1_ROWS, paper_order, table1
 from ..files import read_grey, read_json, write_text
 from ..prepare.masks import rasterise
 from ..rle import decode
+from .annotators import agreement_section
 from .figures import class_colours, jpeg_uri, learning_curves, overlay, shrink
+from .findings import SEVERITIES, finding_pictures, worst_first
 
 #: Kónya et al. 2021, Table 1, in percent; the metrics in the order of `TABLE1_ROWS`.
 PAPER_TABLE1 = {
@@ -38,6 +41,8 @@ MAX_UNDECIDED = 120
 UNDECIDED = ("view_uncertain", "burned_in_text_uncertain")
 #: Findings listed in full; the counts above them are always complete.
 MAX_FINDINGS = 200
+#: Findings pictured, at about 25 kB each.
+MAX_FINDING_PICTURES = 48
 SUBSETS = {"train": "Training", "val": "Validation", "test": "Test"}
 
 
@@ -64,9 +69,13 @@ class Page:
             "seed"}.
         curves: address of the drawing of the learning curves.
         films: {"image_id", "note", "panels": [{"caption", "note", "alt", "image"}]}.
-        findings: (check, severity, count).
-        finding_list: (image_id, structure_id, check, severity, message), at most
+        findings: (check, severity, count, meaning, remedy).
+        finding_pictures: see :func:`lumbarflow.report.findings.finding_pictures`; at most
+            :data:`MAX_FINDING_PICTURES`.
+        n_to_picture: how many there would be.
+        finding_list: (image_id, structure_id, check, severity, message), worst first, at most
             :data:`MAX_FINDINGS`.
+        agreement: between annotators, see :func:`~.annotators.agreement_section`.
         config: the resolved configuration as text.
         versions: (package, version).
     """
@@ -85,8 +94,11 @@ class Page:
     runs: list[dict[str, Any]]
     curves: str
     films: list[dict[str, Any]]
-    findings: list[tuple[str, str, int]]
+    findings: list[tuple[str, str, int, str, str]]
+    finding_pictures: list[dict[str, Any]]
+    n_to_picture: int
     finding_list: list[tuple[str, str, str, str, str]]
+    agreement: dict[str, Any] | None
     config: str
     versions: list[tuple[str, str]]
 
@@ -116,7 +128,7 @@ def build_report(
 
     Args:
         results: the results folder; read are the manifest, the
-            audit of de-identification, splits, findings, records, metrics,
+            audit of de-identification, splits, findings, agreement, records, metrics,
             predictions, the models' `history.jsonl` and `run.json`, the films shown and those to
             decide.
         models: models to show; they come out in the order of the paper's Table 1.
@@ -146,6 +158,7 @@ def build_report(
         ["reason", "image_id"], ascending=[False, True]
     )
     per_image = per_image[per_image["model"].isin(models)]
+    pictures, n_to_picture = finding_pictures(results, findings, MAX_FINDING_PICTURES)
     page = Page(
         models=list(names.values()),
         facts=_facts(manifest, splits),
@@ -161,13 +174,18 @@ def build_report(
         runs=[_run_row(names[model], run) for model, run in runs.items()],
         curves=learning_curves(histories),
         films=_films(results, per_image, names, colours, films_shown),
-        findings=_counts(findings[["check", "severity"]]),
+        findings=_finding_counts(findings),
+        finding_pictures=pictures,
+        n_to_picture=n_to_picture,
         finding_list=[
             tuple("" if pd.isna(value) else str(value) for value in row)
-            for row in findings[["image_id", "structure_id", "check", "severity", "message"]]
+            for row in worst_first(findings)[
+                ["image_id", "structure_id", "check", "severity", "message"]
+            ]
             .head(MAX_FINDINGS)
             .itertuples(index=False)
         ],
+        agreement=agreement_section(_read_table(results / "annotations/agreement.parquet")),
         config=json.dumps(config, indent=2, ensure_ascii=False, default=str),
         versions=_versions(runs),
     )
@@ -244,6 +262,19 @@ def _counts(table: pd.DataFrame) -> list[tuple]:
     counts = table.fillna("not stated").groupby(columns).size().reset_index(name="n")
     counts = counts.sort_values(["n", *columns], ascending=[False, *[True] * len(columns)])
     return list(counts.itertuples(index=False, name=None))
+
+
+def _finding_counts(findings: pd.DataFrame) -> list[tuple[str, str, int, str, str]]:
+    """Check, severity, count, meaning and remedy of each kind of finding, the worst first."""
+    counts = sorted(
+        _counts(findings[["check", "severity"]]), key=lambda row: SEVERITIES.index(row[1])
+    )
+    rows = []
+    for check, severity, count in counts:
+        known = CHECKS.get(check)
+        meaning, remedy = (known.meaning, known.remedy) if known else ("", "")
+        rows.append((check, severity, count, meaning, remedy))
+    return rows
 
 
 def _table1(summary: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -11,6 +11,9 @@ import torch
 
 from ..files import atomic_path
 
+START = "start.pth"
+"""In a training's folder: the weights that it began with (`state_dict`), and what they had seen."""
+
 _LOG = logging.getLogger(__name__)
 
 
@@ -31,6 +34,23 @@ def load(path: Path) -> dict[str, Any] | None:
         _LOG.warning("the checkpoint %s is not readable: starting anew", path)
         return None
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def begin(model: torch.nn.Module, work: Path) -> None:
+    """Load the weights that a training in `work` shall begin with, where there are any.
+
+    Weights of another shape are told in the log and passed over.
+    """
+    saved = load(work / START)
+    if saved is None:
+        return
+    own, previous = model.state_dict(), saved["state_dict"]
+    shapes = [{name: value.shape for name, value in state.items()} for state in (own, previous)]
+    if shapes[0] != shapes[1]:
+        _LOG.warning("the previous weights do not fit the network: starting anew")
+        return
+    model.load_state_dict(previous)
+    _LOG.info("starting from the previous weights")
 
 
 def _is_whole(path: Path) -> bool:

@@ -15,10 +15,15 @@ from typing import Any
 import torch
 
 from .. import networks
-from ..files import atomic_path, write_json, write_text
+from ..files import atomic_path, read_json, write_json, write_text
+from ..linking import link
 from ..networks.base import Settings, device, parameter_count
-from . import films
+from ..prepare.coco import training_digest
+from . import checkpoints, films
 from .history import History
+
+PREVIOUS = "previous.pth"
+"""The latest weights of a network, within its folder of checkpoints."""
 
 _PACKAGES = ("torch", "segmentation-models-pytorch", "mmdet", "mmengine", "mmcv", "numpy")
 
@@ -35,16 +40,19 @@ def train(
 ) -> None:
     """Train `model` and write its weights, history and record.
 
-    Checkpoints lie in `work/{key}`, the key being a digest of the annotations, the parameters and
-    the canvas: an interrupted training goes on there, a finished one is taken from there, a changed
-    one starts anew. They stay, so that annotations changed back and forth do not cost a training.
+    Checkpoints lie in `work/{key}`, the key being a digest of the annotations, the parameters, the
+    canvas and what the training began with: an interrupted training goes on there, a finished one
+    is taken from there, a changed one starts anew. They stay, so that annotations changed back and
+    forth do not cost a training. `work/previous.pth` keeps the latest weights with the films that
+    they have seen; with the parameter `continue_from_previous` a changed training starts from them.
 
     Args:
         model: name of the network.
         prepared: folder with `coco/` and `masks/`.
         pictures: folder with `{image_id}.png`.
-        parameters: `network`, `training`, `classes` and `foreground` of the configuration, and
-            `code`, a digest of the code.
+        parameters: `network`, `training`, `classes` and `foreground` of the configuration; where
+            known `films`, a digest of the films, and `code`, one of the code; and
+            `continue_from_previous`.
         threads: CPU threads.
         outputs: paths of `weights`, `history` and `record`.
         work: folder for checkpoints.
@@ -59,10 +67,17 @@ def train(
     subsets = [films.load(prepared, pictures, name, settings.size) for name in ("train", "val")]
     if parameters["network"]["epoch_iterations"] is None:
         settings = _one_pass(settings, len(subsets[0]))
-    key = _key(prepared, parameters, settings.size)
+    data = _key(prepared, parameters, settings.size)
+    subset_ids = {name: _ids(prepared, name) for name in ("train", "val", "test")}
+    key, previous = data, None
+    if parameters.get("continue_from_previous"):
+        key, previous = _beginning(work, data, settings, subset_ids, log)
     _keep_latest(work, key)
     folder = work / key
     folder.mkdir(parents=True, exist_ok=True)
+    if previous is not None:
+        start = {"state_dict": previous["state_dict"], "seen": previous["seen"]}
+        checkpoints.save(folder / checkpoints.START, start)
     log.info(
         "%s: %d training and %d validation films of %d x %d pixels, %d epochs of %d steps on %s",
         model,
@@ -75,11 +90,20 @@ def train(
     history = History(folder / "history.jsonl", settings.epochs, log)
     state = networks.load(model).fit(*subsets, settings, folder, history)
     with atomic_path(outputs["weights"]) as temporary:
-        torch.save({"settings": _plain(settings), "state_dict": state}, temporary)
+        content = {
+            "settings": _plain(settings),
+            "state_dict": state,
+            "data": data,
+            "key": key,
+            "seen": _seen(subset_ids, folder),
+        }
+        torch.save(content, temporary)
+    link(outputs["weights"], work / PREVIOUS)
     write_text(outputs["history"], history.path.read_text(encoding="utf-8"))
     record = {
         "model": model,
         "parameters": parameter_count(state),
+        "continued_from_previous": (folder / checkpoints.START).exists(),
         "best_epoch": history.best["epoch"],
         "best_validation_dice": history.best["metrics"]["dice"],
         "epochs": settings.epochs,
@@ -124,9 +148,58 @@ def read_weights(path: Path) -> tuple[Settings, dict[str, Any]]:
     return Settings(**settings), content["state_dict"]
 
 
+def _beginning(
+    work: Path,
+    data: str,
+    settings: Settings,
+    subset_ids: Mapping[str, list[str]],
+    log: logging.Logger,
+) -> tuple[str, dict[str, Any] | None]:
+    """The key of a training that goes on from previous weights, and what it starts with.
+
+    Args:
+        work: folder of the checkpoints.
+        data: the key of the training without previous weights.
+        settings: of the training.
+        subset_ids: see :func:`_ids`, of each subset.
+        log: where a refusal is told.
+    """
+    previous = checkpoints.load(work / PREVIOUS)
+    if previous is None:
+        return data, None
+    if previous["data"] == data:
+        # Stopped between its end and that of its job, or asked for again: it began with others.
+        return previous["key"], None
+    trained, chosen = (set(previous["seen"][name]) for name in ("train", "val"))
+    if previous["settings"]["classes"] != settings.classes:
+        reason = "they are of other classes"
+    elif not (trained | chosen).isdisjoint(subset_ids["test"]):
+        reason = "they have seen films or patients of the present test subset"
+    elif not trained.isdisjoint(subset_ids["val"]):
+        reason = "they were trained on films or patients of the present validation subset"
+    else:
+        return hashlib.sha256(f"{data} {previous['key']}".encode()).hexdigest()[:16], previous
+    log.warning("not continuing from the previous weights, for %s: starting anew", reason)
+    return data, None
+
+
+def _ids(prepared: Path, subset: str) -> list[str]:
+    """The films of a subset, and their patients where they are known."""
+    images = read_json(prepared / "coco" / f"{subset}.json")["images"]
+    return sorted(
+        {image[key] for image in images for key in ("image_id", "patient_id") if key in image}
+    )
+
+
+def _seen(subset_ids: Mapping[str, list[str]], folder: Path) -> dict[str, list[str]]:
+    """Films and patients that the weights have seen, those that they began with included."""
+    before = (checkpoints.load(folder / checkpoints.START) or {}).get("seen", {})
+    return {name: sorted({*subset_ids[name], *before.get(name, [])}) for name in ("train", "val")}
+
+
 def _keep_latest(work: Path, key: str) -> None:
     """Remove the checkpoints of other trainings but the latest."""
-    others = [folder for folder in work.glob("*") if folder.name != key]
+    others = [folder for folder in work.glob("*/") if folder.name != key]
     for folder in sorted(others, key=lambda path: path.stat().st_mtime)[:-1]:
         shutil.rmtree(folder)
 
@@ -142,7 +215,8 @@ def _plain(settings: Settings) -> dict[str, Any]:
 
 def _key(prepared: Path, parameters: Mapping[str, Any], size: tuple[int, int]) -> str:
     # The canvas too: where the configuration gives none, it depends on the test films as well.
-    digest = hashlib.sha256(json.dumps([parameters, size], sort_keys=True).encode())
+    settings = {k: v for k, v in parameters.items() if k != "continue_from_previous"}
+    digest = hashlib.sha256(json.dumps([settings, size], sort_keys=True).encode())
     for subset in ("train", "val"):
-        digest.update((prepared / "coco" / f"{subset}.json").read_bytes())
+        digest.update(training_digest(read_json(prepared / "coco" / f"{subset}.json")).encode())
     return digest.hexdigest()[:16]
