@@ -483,7 +483,7 @@ def _left_over(
             # Bones beside text are larger than it, or read with less confidence.
             alike = other.across < 1.6 * line.across
             read = alike and other.count and min(other.confidence, other.score) > 0.5
-            goes_on = alike and line.beside(other)
+            goes_on = alike and line.beside(other) and (other.count or other.score >= 0.8)
             for part, is_marker in parts:
                 place = _grown(part, _margin(other), shape)
                 known = _covered(place, box) > 0.95 or _distance(part, box) > 1.5 * line.across
@@ -496,7 +496,7 @@ def _is_text(line: _Line) -> bool:
     """Whether somebody wrote this: two letters or more."""
     if _is_foreign(line):
         return True
-    if line.score < 0.5 or line.ratio > 0.8 * len(line.letters) + 1.1:
+    if line.score < 0.5 or line.ratio > 0.8 * len(line.letters) + 1.1 or _is_large_comb(line):
         return False
     three = _is_three(line)
     if line.count == 2:
@@ -522,7 +522,9 @@ def _is_foreign(line: _Line) -> bool:
 
 def _is_doubtful(line: _Line) -> bool:
     """Whether it is a word for the one network and nothing sure for the other."""
-    if _is_comb(line) and (line.count != 2 or line.share >= _SMALL):
+    if _is_large_comb(line):
+        return line.score >= 0.8 and line.confidence >= 0.93
+    if _is_comb(line) and line.count != 2:
         return False
     if line.score >= 0.95 and line.ratio >= 3:
         return True
@@ -538,6 +540,11 @@ def _is_comb(line: _Line) -> bool:
     letters = [letter for letter, _ in line.letters if letter.isalnum()]
     strokes = sum(letter in "IiLlTtJjWwMmNnVvUuCc1740中山工申电" for letter in letters)
     return bool(letters) and strokes >= 0.8 * len(letters)
+
+
+def _is_large_comb(line: _Line) -> bool:
+    """Whether it reads as two to four strokes of the size of vertebrae, whose edges they may be."""
+    return line.share >= _SMALL and 2 <= line.count <= 4 and _is_comb(line)
 
 
 def _parts(line: _Line) -> Iterator[tuple[Box, bool]]:
