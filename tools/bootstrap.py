@@ -218,19 +218,8 @@ def check_compiler() -> None:
         )
 
 
-def check_disk(build: bool) -> None:
-    """Raise SetupError where a disk lacks the room for what is still to be installed."""
-    missing = max(0.0, 1 - size_of(VENV) / VENV_SIZE)
-    if missing < 0.05:  # a few updates
-        missing = 0.0
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    temporary = Path(tempfile.gettempdir())
-    needs = [(VENV, VENV_SIZE * missing), (temporary, DOWNLOAD_SIZE * missing)]
-    if not os.environ.get("PIP_NO_CACHE_DIR"):
-        needs.append((cache, max(0.0, DOWNLOAD_SIZE * missing - size_of(cache / "pip"))))
-    if build:
-        needs.append((temporary, BUILD_SIZE))
-
+def lacking(needs: list[tuple[Path, float]]) -> tuple[Path, float, float] | None:
+    """The first disk without room for `needs` (bytes below a path): a folder of it, need, free."""
     disks: dict[int, tuple[Path, float]] = {}
     for path, size in needs:
         place = next(p for p in (path, *path.parents) if p.exists())
@@ -239,12 +228,35 @@ def check_disk(build: bool) -> None:
     for place, size in disks.values():
         free = shutil.disk_usage(place).free
         if free < size:
-            raise SetupError(
-                f"the set-up needs about {size / 1e9:.1f} GB more on the disk of {place}, which "
-                f"has {free / 1e9:.1f} GB free: free some space, or move the checkout ($TMPDIR for "
-                "temporary files, $XDG_CACHE_HOME for caches) to a larger disk, and start the same "
-                "command again."
-            )
+            return place, size, free
+    return None
+
+
+def check_disk(build: bool) -> None:
+    """Raise SetupError where a disk lacks the room for what is still to be installed.
+
+    Where only pip's cache of the downloads does not fit, pip does without (PIP_NO_CACHE_DIR).
+    """
+    missing = max(0.0, 1 - size_of(VENV) / VENV_SIZE)
+    if missing < 0.05:  # a few updates
+        missing = 0.0
+    temporary = Path(tempfile.gettempdir())
+    needs = [(VENV, VENV_SIZE * missing), (temporary, DOWNLOAD_SIZE * missing)]
+    if build:
+        needs.append((temporary, BUILD_SIZE))
+    lack = lacking(needs)
+    if lack:
+        place, size, free = lack
+        raise SetupError(
+            f"the set-up needs about {size / 1e9:.1f} GB more on the disk of {place}, which "
+            f"has {free / 1e9:.1f} GB free: free some space, or move the checkout ($TMPDIR for "
+            "temporary files) to a larger disk, and start the same command again."
+        )
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    cached = (cache, max(0.0, DOWNLOAD_SIZE * missing - size_of(cache / "pip")))
+    if not os.environ.get("PIP_NO_CACHE_DIR") and lacking([*needs, cached]):
+        say("  little room on the disk: the downloaded packages are not kept in pip's cache")
+        os.environ["PIP_NO_CACHE_DIR"] = "1"
 
 
 # ---------------------------------------------------------------------------------------------

@@ -308,6 +308,21 @@ def test_a_full_disk_is_foreseen(elsewhere, monkeypatch):
         bootstrap.check_disk(build=False)
 
 
+def test_pip_does_without_its_cache_where_only_that_does_not_fit(elsewhere, monkeypatch, capsys):
+    monkeypatch.delenv("PIP_NO_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(elsewhere))
+    usage = bootstrap.shutil.disk_usage(elsewhere)
+    free = int(bootstrap.VENV_SIZE + bootstrap.DOWNLOAD_SIZE + 1e9)
+    monkeypatch.setattr(bootstrap.shutil, "disk_usage", lambda _: usage._replace(free=free))
+    bootstrap.check_disk(build=False)
+    assert os.environ.pop("PIP_NO_CACHE_DIR") == "1"
+    assert "not kept in pip's cache" in capsys.readouterr().out
+    usage = usage._replace(free=int(free + bootstrap.DOWNLOAD_SIZE))
+    monkeypatch.setattr(bootstrap.shutil, "disk_usage", lambda _: usage)
+    bootstrap.check_disk(build=False)
+    assert "PIP_NO_CACHE_DIR" not in os.environ
+
+
 def test_a_failing_command_leaves_its_output_in_the_log(elsewhere):
     command = [sys.executable, "-c", "print('No space left on device'); raise SystemExit(1)"]
     with pytest.raises(bootstrap.SetupError, match="disk became full while trying"):
