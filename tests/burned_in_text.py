@@ -30,8 +30,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from lumbarflow.acquire.render import render
 from lumbarflow.deidentify.burned_in import BurnedIn, TextFinder
-from lumbarflow.synthetic.anatomy import make_anatomy
-from lumbarflow.synthetic.film import choose_format, plan_film, render_film
+from lumbarflow.synthetic.film import choose_format, simulate_film
 
 DATA = Path(os.environ.get("LUMBARFLOW_DATA", Path(__file__).parents[1] / "../shared/data"))
 SEEDS = {"develop": 1, "clean": 6}  # a clean seed is new after each look at its figures
@@ -354,11 +353,10 @@ def _inked(
 def synthetic(seed: int, number: int) -> np.ndarray:
     """A film of 400 to 4300 rows, with or without implants, now and then a frontal one."""
     rng = np.random.default_rng([seed, number])
-    anatomy = make_anatomy(rng)
     shape, spacing = choose_format(rng, float(rng.choice([0.2, 0.3, 0.45, 0.7, 1, 1, 1.5])))
     operated, frontal = bool(rng.random() < 0.5), rng.random() < 0.08
-    plan = plan_film(rng, anatomy, operated, shape, spacing, "AP" if frontal else "lateral")
-    return np.rint(render_film(plan, rng).pixels * (255 / 4095)).astype(np.uint8)
+    film = simulate_film(rng, shape, spacing, operated, "AP" if frontal else "lateral")
+    return np.rint(film.pixels * 255).astype(np.uint8)
 
 
 @cache

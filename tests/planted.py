@@ -43,7 +43,6 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from lumbarflow.synthetic.anatomy import make_anatomy
 from lumbarflow.synthetic.film import simulate_film
 
 TYPES = (
@@ -379,7 +378,7 @@ def _films(seed: int) -> list[np.ndarray]:
     for number in range(24):
         rows = int(rng.integers(280, 381))
         shape = rows, 2 * int(rows * rng.uniform(0.31, 0.38))
-        film = simulate_film(rng, make_anatomy(rng), number % 4 == 3, shape, 410 / rows)
+        film = simulate_film(rng, shape, 410 / rows, number % 4 == 3)
         films.append(film.pixels / film.pixels.max())
     return films
 

@@ -19,9 +19,11 @@ from pydicom.uid import (
     DigitalXRayImageStorageForProcessing,
 )
 
-from lumbarflow.synthetic.anatomy import make_anatomy
-from lumbarflow.synthetic.dicom import make_dx, make_patient, make_study, make_uid
+from lumbarflow.synthetic.alignment import draw_build
+from lumbarflow.synthetic.dicom import Coding, make_object
 from lumbarflow.synthetic.film import Film, plan_film, simulate_film
+from lumbarflow.synthetic.people import make_patient, make_study, make_uid
+from lumbarflow.synthetic.spine import make_spine
 
 SMALL = (64, 48)  # rows and columns
 BIG = (2500, 1500)
@@ -36,8 +38,9 @@ def small_film(number: int, view: str = "lateral") -> FileDataset:
     Numbers that follow each other share a study, and pairs of studies a patient.
     """
     rng = np.random.default_rng([81, number])
-    plan = plan_film(rng, make_anatomy(rng), False, SMALL, 6.25, view)
-    return _object(number, Film(rng.integers(0, 4096, SMALL).astype(np.uint16), plan), rng)
+    spine = make_spine(rng, draw_build(rng), bodies_only=True)
+    plan = plan_film(rng, spine, (), SMALL, 6.25, view)
+    return _object(number, Film(rng.random(SMALL, np.float32), plan), rng)
 
 
 def big_film(number: int) -> FileDataset:
@@ -47,31 +50,32 @@ def big_film(number: int) -> FileDataset:
     """
     rng = np.random.default_rng([82, number])
     base = _base(number % _BASES)
-    pixels = np.roll(base.pixels, int(rng.integers(-40, 41)), axis=1).astype(np.int16)
+    pixels = np.roll(base.pixels, int(rng.integers(-40, 41)), axis=1)
     pixels += np.roll(_grain(), rng.integers(0, BIG), (0, 1))
-    return _object(number, replace(base, pixels=pixels.clip(0, 4095).astype(np.uint16)), rng)
+    return _object(number, replace(base, pixels=pixels.clip(0, 1)), rng)
 
 
 @cache
 def _base(number: int) -> Film:
     rng = np.random.default_rng([83, number])
-    return simulate_film(rng, make_anatomy(rng), number % 2 == 1, BIG, 0.16)
+    return simulate_film(rng, BIG, 0.16, number % 2 == 1)
 
 
 @cache
 def _grain() -> np.ndarray:
-    return np.random.default_rng(84).integers(-3, 4, BIG).astype(np.int16)
+    return np.random.default_rng(84).integers(-3, 4, BIG).astype(np.float32) / 4095
 
 
 def _object(number: int, film: Film, rng: np.random.Generator) -> FileDataset:
     """The film in a DX object of the study and the patient that its number stands for."""
     study_number = number // _FILMS_OF_A_STUDY
     patient_number, visit = divmod(study_number, _STUDIES_OF_A_PATIENT)
-    patient = make_patient(np.random.default_rng([85, patient_number]))
+    patient = make_patient(np.random.default_rng([85, patient_number]), "german")
     of_study = np.random.default_rng([86, study_number])
     day = datetime.date(2015 + 3 * visit, 1, 1) + datetime.timedelta(int(of_study.integers(1000)))
-    study = make_study(of_study, day, False)
-    return make_dx(film, patient, study, rng, sop_instance_uid=make_uid(rng))
+    study = make_study(of_study, patient, day, False)
+    uid = make_uid(rng)
+    return make_object(film, patient, study, rng, sop_instance_uid=uid, coding=Coding())
 
 
 # Distractors -----------------------------------------------------------------------------------
@@ -117,7 +121,7 @@ def _ct(film: FileDataset, number: int) -> list[Dataset]:
         image = _variant(other, SOPClassUID=CTImageStorage, Modality="CT")
         image.SeriesDescription = "LWS sagittal"
         for keyword in ("ViewPosition", "ViewCodeSequence", "PresentationIntentType"):
-            del image[keyword]
+            image.pop(keyword, None)
         return image
 
     return [film, slice_of(film), slice_of(small_film(number + _FILMS_OF_A_STUDY))]

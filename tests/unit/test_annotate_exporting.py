@@ -86,6 +86,18 @@ def results(tmp_path) -> Path:
     return tmp_path
 
 
+def write_for_review(path, films):
+    """The VIA project of the films, as the workflow writes it."""
+    write_via_project(
+        path,
+        films,
+        classes=CLASSES,
+        default_filepath="../images/png/",
+        file_attributes=FILE_ATTRIBUTES,
+        review=True,
+    )
+
+
 def write_all(results: Path) -> Path:
     """The project as the target writes it."""
     manifest = pd.DataFrame(
@@ -101,14 +113,7 @@ def write_all(results: Path) -> Path:
         results / "images/png", ranking, predictions["unet"], "unet", [record("img-3")]
     )
     path = results / "annotations/via_project.json"
-    write_via_project(
-        path,
-        films,
-        classes=CLASSES,
-        default_filepath="../images/png/",
-        file_attributes=FILE_ATTRIBUTES,
-        review=True,
-    )
+    write_for_review(path, films)
     return path
 
 
@@ -172,14 +177,7 @@ def test_a_project_at_the_very_start_holds_every_film_without_regions(results):
     ranking = rank(manifest, [], {}, CLASSES)
     films = project_films(results / "images/png", ranking, None, None, [])
     path = results / "annotations/via_project.json"
-    write_via_project(
-        path,
-        films,
-        classes=CLASSES,
-        default_filepath="../images/png/",
-        file_attributes=FILE_ATTRIBUTES,
-        review=True,
-    )
+    write_for_review(path, films)
     shown, _ = open_project(path, page=path)
     assert [film.regions for film in shown] == [[], []]
     assert shown[0].attributes["score"] == ""

@@ -27,8 +27,10 @@ from lumbarflow.annotate.shapes import measure, overlapping, shared_area
 from lumbarflow.annotate.spine import LEVELS, RANK, course, longest_rise, skipped
 from lumbarflow.files import read_json
 from lumbarflow.prepare.masks import rasterise
-from lumbarflow.synthetic.anatomy import make_anatomy
+from lumbarflow.synthetic.alignment import draw_build
 from lumbarflow.synthetic.film import choose_format, plan_film
+from lumbarflow.synthetic.spine import make_spine
+from lumbarflow.synthetic.surgery import make_surgery
 
 unhurried = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 DATA = Path(os.environ.get("LUMBARFLOW_DATA", Path(__file__).parents[2].parent / "shared" / "data"))
@@ -37,9 +39,10 @@ DATA = Path(os.environ.get("LUMBARFLOW_DATA", Path(__file__).parents[2].parent /
 def draw(seed, postoperative=False):
     """Structures of a synthetic film, its size, its spacing in the patient."""
     rng = np.random.default_rng(seed)
-    anatomy = make_anatomy(rng)
+    spine = make_spine(rng, draw_build(rng), bodies_only=True)
     shape, spacing = choose_format(rng, 0.25)
-    plan = plan_film(rng, anatomy, postoperative, shape, spacing)
+    implants = make_surgery(rng, spine) if postoperative else ()
+    plan = plan_film(rng, spine, implants, shape, spacing)
     structures = [
         {"structure_id": f"film-{n:03d}", **structure}
         for n, structure in enumerate(plan.structures, 1)

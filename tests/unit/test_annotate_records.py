@@ -16,6 +16,7 @@ from lumbarflow.annotate.films import FilmIndex
 from lumbarflow.annotate.qc import encloses_area, intersects_itself
 from lumbarflow.annotate.records import build_records, read_record, read_records, write_records
 from lumbarflow.annotate.regions import AnnotatedFilm
+from lumbarflow.annotate.watching import reserved_films
 from lumbarflow.errors import InputError
 
 # Busy machines are slow: no law fails for taking its time.
@@ -542,3 +543,25 @@ def test_the_real_lumbar_films():
             ("s1_endplate", "S1")
         ]
     assert not (qc["severity"] == "error").any()
+
+
+def test_a_film_reserved_for_testing(tmp_path):
+    for name, mark in (("anna", {"subset": "Test "}), ("bert", {}), ("cleo", {"subset": "train"})):
+        path = via_file(tmp_path, {"a.png": [region(BOX)]}, f"{name}.json")
+        content = json.loads(path.read_text())
+        content["a.png0"]["file_attributes"] = mark
+        path.write_text(json.dumps(content))
+
+    def built(*names):
+        paths = [tmp_path / f"{name}.json" for name in names]
+        return build_records(paths, image_table(IMG1="a.png"), CLASSES, SETTINGS)
+
+    (record,), qc = built("anna")
+    assert record["subset"] == "test" and qc.empty
+    write_records(tmp_path / "records", [record])
+    assert reserved_films(tmp_path / "records") == ["IMG1"]
+    (record,), _ = built("bert", "anna")
+    assert record["subset"] == "test"  # whoever says so
+    (record,), qc = built("cleo")
+    assert "subset" not in record
+    assert qc["check"].tolist() == ["unknown_subset"] and "'train'" in qc["message"][0]

@@ -21,7 +21,7 @@ from lumbarflow.deidentify import burned_in
 from lumbarflow.deidentify.burned_in import BurnedIn, TextFinder, blanked
 
 FINDER = TextFinder()
-FILM = synthetic(77, 0)
+FILM = synthetic(77, 11)
 
 
 def film_with(place: tuple[float, float], *words: str, height: int = 30, turn: int = 0):

@@ -294,3 +294,61 @@ def test_a_damaged_ledger(tmp_path):
         ledger.write_text(text)
         with pytest.raises(InputError, match=r"ledger\.json is damaged"):
             keep_splits(IMAGES, settings_of(), ledger)
+
+
+@unhurried
+@given(
+    st.lists(st.integers(1, 4), min_size=4, max_size=10).map(cohort),
+    st.sets(st.integers(0, 40), max_size=6),
+    fractions,
+    st.integers(0, 99),
+)
+def test_patients_of_reserved_films_are_tested_on(tmp_path_factory, images, marked, test, seed):
+    images = images.assign(reserved=images.index.isin(marked))
+    patients = set(images.loc[images["reserved"], "patient_id"])
+    ledger = tmp_path_factory.mktemp("ledger") / "ledger.json"
+    try:
+        splits = make_splits(images, test, 0.2, seed)
+    except InputError as error:
+        assert "reserved" in str(error)
+        assert images["patient_id"].nunique() - len(patients) < 2
+        return
+    of_patient = splits.groupby("patient_id")["subset"].unique()
+    assert all(len(subsets) == 1 for subsets in of_patient)
+    assert all(of_patient[patient][0] == "test" for patient in patients)
+    assert set(splits["subset"]) == set(SUBSETS)
+    pd.testing.assert_frame_equal(splits, keep_splits(images, settings_of(test, 0.2, seed), ledger))
+
+
+def test_a_new_patient_with_a_reserved_film_is_tested_on(tmp_path):
+    images = cohort([1] * 12)
+    keep_splits(images[:6], settings_of(), tmp_path / "ledger.json")
+    grown = images.assign(reserved=images["patient_id"] >= "PAT006")
+    splits = keep_splits(grown, settings_of(), tmp_path / "ledger.json")
+    assert set(splits.loc[splits["patient_id"] >= "PAT006", "subset"]) == {"test"}
+
+
+def test_a_film_that_is_reserved_too_late_needs_permission(tmp_path):
+    images = cohort([2, 1, 1, 1, 1, 1])
+    ledger = tmp_path / "ledger.json"
+    splits = keep_splits(images, settings_of(), ledger)
+    trained = splits.loc[splits["subset"] == "train", "image_id"].iloc[0]
+    marked = images.assign(reserved=images["image_id"] == trained)
+    with pytest.raises(InputError, match=r"would move to the subset test .*allow_moves"):
+        keep_splits(marked, settings_of(), ledger)
+    after = subsets_of(keep_splits(marked, settings_of(), ledger, allow_moves=True))
+    patient = images.set_index("image_id")["patient_id"]
+    assert {after[i] for i in after if patient[i] == patient[trained]} == {"test"}
+
+
+def test_a_split_file_must_agree_with_reserved_films(tmp_path):
+    marked = IMAGES.assign(reserved=False)
+    splits = make_splits(IMAGES, 1, 0.3, 0)
+    path = split_file(tmp_path, lines_of(splits.set_index("image_id")["subset"]))
+    trained = splits.loc[splits["subset"] == "train", "image_id"].iloc[0]
+    marked["reserved"] = marked["image_id"] == trained
+    with pytest.raises(InputError, match=f"reserved for testing in another subset .*{trained}"):
+        make_splits(marked, 1, 0.3, 0, path)
+    tested = splits.loc[splits["subset"] == "test", "image_id"].iloc[0]
+    marked["reserved"] = marked["image_id"] == tested
+    assert subsets_of(make_splits(marked, 1, 0.3, 0, path)) == subsets_of(splits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from datetime import date
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -33,7 +34,9 @@ from lumbarflow.deidentify.deidentifier import Deidentifier
 from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
 from lumbarflow.files import read_grey
-from lumbarflow.synthetic.dicom import _describe
+from lumbarflow.synthetic.dicom import make_object
+from lumbarflow.synthetic.people import REGIONS as PLACES
+from lumbarflow.synthetic.people import make_patient, make_study
 
 SAMPLES = (
     Path(os.environ.get("LUMBARFLOW_DATA", Path(__file__).parents[3] / "shared/data"))
@@ -225,12 +228,17 @@ def test_elements_of_another_kind_are_borne():
 
 
 @pytest.mark.parametrize("view", ["lateral", "frontal"])
-def test_films_of_the_synthetic_cohort(view):
-    plan = SimpleNamespace(view=view, anterior="left", pixel_spacing_mm=0.15, magnification=1.1)
-    dataset = Dataset()
-    _describe(dataset, SimpleNamespace(plan=plan), np.random.default_rng(1))
-    for study in ("Lumbar spine lateral", "LWS seitlich stehend", "L-spine 2 views, postop"):
-        dataset.StudyDescription = study
+@pytest.mark.parametrize("region", PLACES)
+def test_films_of_the_synthetic_cohort(region, view):
+    plan = SimpleNamespace(
+        view=view, anterior="left", pixel_spacing_mm=0.15, magnification=1.1, kvp=85.0
+    )
+    shown = SimpleNamespace(plan=plan, pixels=np.zeros((64, 48), np.float32))
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        patient = make_patient(rng, region)
+        study = make_study(rng, patient, date(2019, 3, 14), seed % 2 == 0)
+        dataset = make_object(shown, patient, study, rng, sop_instance_uid="1.2.3")
         assert choose(dataset).reason == (None if view == "lateral" else "not_lateral")
 
 

@@ -19,7 +19,11 @@ rule synthetic_cohort:
         mem_mb=4000,
         runtime=60,
     params:
-        cohort=config["synthetic"],
+        cohort={
+            key: value
+            for key, value in config["synthetic"].items()
+            if key != "annotators"
+        },
         code=code("synthetic_cohort.py"),
     script:
         "../scripts/synthetic_cohort.py"

@@ -1,9 +1,14 @@
 """Annotate: annotation files into one canonical record a film, with findings; VIA projects out."""
 
+# The files give the annotators their names.
+SIMULATED = [
+    f"<results>/annotations/simulated_via_project{number}.json"
+    for number in ["", "_2"][: config["synthetic"]["annotators"]]
+]
 if config["annotations"]["via"]:
     VIA_FILES = config["annotations"]["via"]
 elif has_synthetic_annotations(config):
-    VIA_FILES = ["<results>/annotations/simulated_via_project.json"]
+    VIA_FILES = SIMULATED
 else:
     VIA_FILES = refuse_without_annotations
 
@@ -12,12 +17,12 @@ RECORDS = [] if callable(VIA_FILES) else "<results>/annotations/records"
 
 
 rule simulate_annotators:
-    """Write the VIA project that annotators of the synthetic films would have drawn."""
+    """Write the VIA projects that annotators of the synthetic films would have drawn."""
     input:
         manifest="<results>/images/manifest.parquet",
         truth=f"{config['archive']['storage']}/truth.json",
     output:
-        via="<results>/annotations/simulated_via_project.json",
+        via=SIMULATED,
     log:
         "<logs>/simulate_annotators.log",
     conda:
@@ -27,6 +32,7 @@ rule simulate_annotators:
         annotations=config["annotations"],
         key_file=config["privacy"]["key_file"],
         results=subpath(input.manifest, ancestor=2),
+        seed=config["synthetic"]["seed"],
         code=code("simulate_annotators.py"),
     script:
         "../scripts/simulate_annotators.py"

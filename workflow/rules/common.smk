@@ -16,6 +16,7 @@ from lumbarflow.annotate.watching import (
     digest as value_digest,
     missing_files,
     pictures_stamp,
+    reserved_films,
     structures_digest,
 )
 from lumbarflow.code import digest, folder_digest
@@ -86,6 +87,7 @@ def get_final_output():
         expand("<results>/metrics/{table}.parquet", table=metrics),
         "<results>/metrics/table1.csv",
         "<results>/report/index.html",
+        *(["<results>/truth.parquet"] if has_synthetic_annotations(config) else []),
     ]
 
 
@@ -135,12 +137,13 @@ def behind_records(function):
 
 
 def annotated_patients(records):
-    """Digest of the annotated films with their patients."""
+    """Digest of the annotated films with their patients, and of those reserved for testing."""
     manifest = pd.read_parquet(
         f"{RESULTS}/images/manifest.parquet", columns=["image_id", "patient_id"]
     )
     annotated = manifest[manifest["image_id"].isin(annotated_films(records))]
-    return value_digest(sorted(annotated.astype(str).values.tolist()))
+    films = sorted(annotated.astype(str).values.tolist())
+    return value_digest([films, reserved_films(records)])
 
 
 def prepared(name):

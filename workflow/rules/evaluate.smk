@@ -1,6 +1,25 @@
 """Evaluate: the paper's four metrics and more, on the test films alone."""
 
 
+rule truth:
+    """Put the known measurements of the synthetic films under their pseudonyms."""
+    input:
+        manifest="<results>/images/manifest.parquet",
+        truth=f"{config['archive']['storage']}/truth.json",
+    output:
+        truth="<results>/truth.parquet",
+    log:
+        "<logs>/truth.log",
+    conda:
+        "../../envs/acquire.yaml"
+    params:
+        key_file=config["privacy"]["key_file"],
+        results=subpath(output.truth, parent=True),
+        code=code("truth.py"),
+    script:
+        "../scripts/truth.py"
+
+
 rule evaluate:
     """Score every network on the test films."""
     input:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from lumbarflow.acquire.films import read_decisions
 from lumbarflow.acquire.folder import import_folder
-from lumbarflow.deidentify.audit import SAMPLE, conclude
+from lumbarflow.deidentify.audit import conclude
 from lumbarflow.deidentify.deidentifier import Deidentifier
 from lumbarflow.jobs import job
 
@@ -21,13 +21,5 @@ with job(snakemake) as log:
         log,
         snakemake.threads,
     )
-    conclude(
-        rows,
-        deidentifier,
-        "all" if privacy["verify"] == "all" else SAMPLE,
-        [results, ".snakemake"],
-        results,
-        Path(snakemake.output.audit),
-        [str(snakemake.config)],
-        log,
-    )
+    audit, given = Path(snakemake.output.audit), str(snakemake.config)
+    conclude(rows, deidentifier, privacy["verify"], results, audit, given, log)

@@ -4,7 +4,7 @@ from lumbarflow.acquire.embedded_archive import serving
 from lumbarflow.acquire.films import read_decisions
 from lumbarflow.acquire.retrieve import retrieve
 from lumbarflow.acquire.selection import Selection
-from lumbarflow.deidentify.audit import SAMPLE, conclude
+from lumbarflow.deidentify.audit import conclude
 from lumbarflow.deidentify.deidentifier import Deidentifier
 from lumbarflow.jobs import job
 
@@ -23,13 +23,5 @@ with job(snakemake) as log:
             log,
             settings["allow_missing"],
         )
-    conclude(
-        rows,
-        deidentifier,
-        "all" if privacy["verify"] == "all" else SAMPLE,
-        [results, ".snakemake"],
-        results,
-        Path(snakemake.output.audit),
-        [str(snakemake.config)],
-        log,
-    )
+    audit, given = Path(snakemake.output.audit), str(snakemake.config)
+    conclude(rows, deidentifier, privacy["verify"], results, audit, given, log)

@@ -3,7 +3,7 @@ from pathlib import Path
 import pandas as pd
 
 from lumbarflow.acquire.folder import with_file_names
-from lumbarflow.annotate.watching import annotated_films
+from lumbarflow.annotate.watching import annotated_films, reserved_films
 from lumbarflow.deidentify import pseudonyms
 from lumbarflow.files import write_table
 from lumbarflow.jobs import job
@@ -16,6 +16,7 @@ with job(snakemake) as log:
     images = with_file_names(manifest, snakemake.params.folder, keyed)
     annotated = annotated_films(snakemake.input.records)
     images["annotated"] = images["image_id"].isin(annotated)
+    images["reserved"] = images["image_id"].isin(reserved_films(snakemake.input.records))
     splits = keep_splits(
         images,
         settings,

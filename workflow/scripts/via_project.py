@@ -4,6 +4,7 @@ from pathlib import Path
 import pandas as pd
 
 from lumbarflow.annotate.exporting import FILE_ATTRIBUTES, project_films, write_via_project
+from lumbarflow.annotate.mapping import SUBSET
 from lumbarflow.annotate.ranking import best_model, rank
 from lumbarflow.annotate.records import read_records
 from lumbarflow.files import write_table
@@ -43,7 +44,7 @@ with job(snakemake) as log:
         class_attribute=snakemake.params.annotations["class_attribute"],
         level_attribute=snakemake.params.annotations["level_attribute"],
         default_filepath=Path(os.path.relpath(pictures, project.parent)).as_posix() + "/",
-        file_attributes=FILE_ATTRIBUTES,
+        file_attributes=[*FILE_ATTRIBUTES, SUBSET],
         review=True,
     )
     log.info(

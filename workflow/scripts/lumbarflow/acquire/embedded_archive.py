@@ -124,7 +124,7 @@ def serve(storage: Path, host: str, port: int, ae_title: str) -> None:
         ae.add_supported_context(sop_class, ALL_TRANSFER_SYNTAXES, scu_role=True, scp_role=True)
     bindings = [
         (evt.EVT_C_ECHO, handlers.handle_echo, [None, quiet]),
-        (evt.EVT_C_FIND, handlers.handle_find, [index, None, quiet]),
+        (evt.EVT_C_FIND, _find, [index, None, quiet]),
         (evt.EVT_C_GET, handlers.handle_get, [index, None, quiet]),
     ]
     try:
@@ -136,6 +136,14 @@ def serve(storage: Path, host: str, port: int, ae_title: str) -> None:
     while not stop.wait(0.5) and os.getppid() == parent:
         pass
     server.shutdown()
+
+
+def _find(event: evt.Event, *arguments: Any) -> Iterator[tuple[int, pydicom.Dataset | None]]:
+    """Answer a query in Unicode: the application leaves the character set of names open."""
+    for status, answer in handlers.handle_find(event, *arguments):
+        if answer is not None:
+            answer.SpecificCharacterSet = "ISO_IR 192"
+        yield status, answer
 
 
 def _index(storage: Path) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 from .. import rle
 from ..errors import InputError
 from ..files import write_text
+from .mapping import SUBSET
 from .outlines import outlines
 
 MENU_LEVELS = ("T11", "T12", "L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2")
@@ -203,6 +204,8 @@ def project_films(
         )
     for record in records:
         attributes = {ORDER: "", SCORE: "", REASON: "has annotations"}
+        if SUBSET in record:
+            attributes[SUBSET] = record[SUBSET]
         films.append(
             Film(*_picture(pictures, record["image_id"]), drawn_regions(record), attributes)
         )

@@ -20,6 +20,9 @@ from ..errors import InputError
 from .regions import AnnotationFile, Note, Region
 from .spine import RANK
 
+SUBSET = "subset"
+"""The film attribute that reserves a film: `test` keeps it, and its patient, for testing."""
+
 _CLASS_OF = {"T": "lumbar_vertebra", "L": "lumbar_vertebra", "S": "sacral_vertebra"}
 _LONGEST = 200
 _ORDINAL = re.compile(r"\b(\d+)(?:st|nd|rd|th|te|ter|er|re|eme|o|a)\b")
@@ -311,6 +314,17 @@ def origin_of(region: Region, film_attributes: Mapping[str, Any]) -> str | None:
     if not accepted and choices(film_attributes.get("reviewed")) != ["yes"]:
         return None
     return origin if _PREDICTED.fullmatch(origin) else "predicted by a network"
+
+
+def reserved(film_attributes: Mapping[str, Any]) -> tuple[bool, list[Note]]:
+    """Whether a film is reserved for testing, and what is to say about the attribute."""
+    chosen = [choice.lower() for choice in choices(film_attributes.get(SUBSET))]
+    notes = [
+        Note("unknown_subset", "warning", f"the film's subset {shown(choice)!r} is not `test`")
+        for choice in chosen
+        if choice != "test"
+    ]
+    return "test" in chosen, notes
 
 
 def nearest(name: str, known: Iterable[str]) -> str:

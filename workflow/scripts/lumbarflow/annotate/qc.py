@@ -176,6 +176,12 @@ CHECKS = {
         "delete the entry that is not wanted",
         True,
     ),
+    "unknown_subset": Check(
+        "warning",
+        "the film's attribute `subset` is not `test`, and not used",
+        "write test, to keep the film for testing, or nothing",
+        True,
+    ),
     "no_region": Check("warning", "the file has no region on any film", "export again", True),
     "unknown_level": Check(
         "warning", "the level is not known, and left out", "correct it, or add its name", True

@@ -13,6 +13,8 @@ A record is a dictionary: image_id, rows, columns and three lists.
 
 origin is `drawn`, or `predicted by {model}` for a prediction that an annotator accepted.
 
+A film that an annotator reserved for testing (its attribute `subset` is `test`) has `subset`.
+
 Where several files have regions on the film, `drawings` lists them in the order of the
 configuration: annotator, source and the three lists of each; the record's own lists are what the
 rule of `annotations.annotators` chose or merged.
@@ -32,7 +34,7 @@ import pandas as pd
 from ..errors import InputError
 from ..files import read_json, write_text
 from .films import FilmIndex, name_some
-from .mapping import Vocabulary, origin_of, shown
+from .mapping import SUBSET, Vocabulary, origin_of, reserved, shown
 from .merging import check_priority, merge
 from .qc import Finding, Problem, check_film, findings_table, graded
 from .reading import read
@@ -93,6 +95,7 @@ def build_records(
         findings += _file_findings(file, vocabulary, by_class, by_level, source)
         for image_id, same in entries.items():
             drawing = _Drawing(annotator, source, same, by_class, by_level)
+            findings += [Finding(image_id, None, *note) for note in drawing.notes]
             if films.loc[image_id, "status"] != "accepted":
                 count = sum(len(film.regions) for film in same)
                 message = (
@@ -244,6 +247,9 @@ class _Drawing:
     ) -> None:
         self.annotator, self.source = annotator, source
         self.by_class, self.by_level = by_class, by_level
+        marks = [reserved(film.attributes) for film in films]
+        self.reserved = any(mark for mark, _ in marks)
+        self.notes = [note for _, notes in marks for note in notes]
         # Numbered over all regions, so that mending or accepting one does not rename the others.
         regions = [(region, film) for film in films for region in film.regions]
         self.annotations: list[tuple[int, Region, str]] = []
@@ -292,6 +298,8 @@ def _record(
         findings += [Finding(image_id, *problem) for problem in problems]
         sorted_drawings.append({"annotator": drawing.annotator, "source": drawing.source, **lists})
     record = {"image_id": image_id, "rows": rows, "columns": columns}
+    if any(drawing.reserved for drawing in drawings):
+        record[SUBSET] = "test"
     if len(drawings) == 1:
         return record | {key: sorted_drawings[0][key] for key in LISTS}, findings
     annotators = settings.get("annotators") or {}

@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from .mapping import SUBSET
 from .records import read_record
 
 # How the annotation tools keep their windows and exports: nothing drawn is in it. COCO's
@@ -64,6 +65,12 @@ def annotated_films(folder: str | Path) -> list[str]:
     A film whose every outline was rejected must not train as mere background.
     """
     return [record["image_id"] for record in _records(Path(folder)) if record["structures"]]
+
+
+def reserved_films(folder: str | Path) -> list[str]:
+    """The films among them, by image_id, that an annotator reserved for testing."""
+    reserved = {record["image_id"] for record in _records(Path(folder)) if SUBSET in record}
+    return [image_id for image_id in annotated_films(folder) if image_id in reserved]
 
 
 def structures_digest(folder: str | Path, image_ids: Sequence[str] | None = None) -> str:

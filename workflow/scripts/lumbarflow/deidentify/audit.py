@@ -35,11 +35,10 @@ _PACKAGES = ("pydicom", "dicom-anonymizer", "rapidocr", "onnxruntime")
 def conclude(
     rows: Iterable[Mapping[str, Any]],
     deidentifier: Deidentifier,
-    sample: int | str,
-    searched: Iterable[str | Path],
+    verify: str,
     results: Path,
     audit: Path,
-    given: Iterable[str],
+    given: str,
     log: logging.Logger,
 ) -> None:
     """Verify what the run has written, and write the audit: the last step of an acquisition.
@@ -47,11 +46,11 @@ def conclude(
     Args:
         rows: of the manifest, with their `audit`, see :func:`lumbarflow.acquire.films.take_dicom`.
         deidentifier: what the films were de-identified with; its witness tells what to look for.
-        sample: `all`, or the number of originals to look for.
-        searched: files and folders of the run.
-        results: the folder of the results; what identifies is moved into its `quarantine/`.
+        verify: `all`, or else a sample of :data:`SAMPLE` originals is looked for.
+        results: the folder of the results, searched with Snakemake's own; what identifies is moved
+            into its `quarantine/`.
         audit: the table to write.
-        given: texts that the user wrote, such as the configuration; their words are no finding.
+        given: what the user wrote, such as the configuration; its words are no finding.
         log: where the outcome is told.
 
     Raises:
@@ -60,8 +59,9 @@ def conclude(
     rows = list(rows)
     verification: dict[str, Any] = {}
     if deidentifier.witness is not None:
-        places = [Path(place) for place in searched if Path(place).exists()]
-        found = search(deidentifier.witness, places, sample=sample, log=log, given=given)
+        places = [place for place in (results, Path(".snakemake")) if place.exists()]
+        sample = "all" if verify == "all" else SAMPLE
+        found = search(deidentifier.witness, places, sample=sample, log=log, given=[given])
         if found.findings:
             raise quarantine(found.findings, results)
         verification = found.audit

@@ -38,6 +38,7 @@ def make_splits(
     Args:
         images: image_id, patient_id and, where known, file_name. A boolean column `annotated` may
             mark the films to split among others that a split file may name; without it all are.
+            A boolean column `reserved` may mark films for testing: their patients are tested on.
         test: films to test on, as a number (1 or more) or as a fraction (below 1) of the films.
         validation: films to validate on, as a fraction of those not tested on.
         seed: of the random choice of patients. The result does not depend on the order of rows.
@@ -50,8 +51,9 @@ def make_splits(
         with at least one patient in every subset.
 
     Raises:
-        InputError: a size is impossible, there are fewer than three patients, or the split file is
-            unreadable, incomplete, contradictory or leaves a subset empty.
+        InputError: a size is impossible, there are fewer than three patients or two that are not
+            reserved, or the split file is unreadable, incomplete, contradictory, has reserved films
+            in another subset or leaves a subset empty.
     """
     if split_file is not None:
         return _from_file(images, Path(split_file))
@@ -61,7 +63,17 @@ def make_splits(
     rng = np.random.default_rng(seed)
     order = [sizes.index[k] for k in rng.permutation(len(sizes))]
     target = test if test >= 1 else test * len(films)
-    tested = _nearest_patients(order, sizes, target, left=2)
+    tested = _reserved_patients(images)
+    free = [patient for patient in order if patient not in tested]
+    if len(free) < 2:
+        raise InputError(
+            f"Films of {len(tested)} of {len(order)} patients are reserved for testing, so the "
+            "subset train or val would be empty: take the film attribute `subset` away from some, "
+            "or annotate films of further patients."
+        )
+    more = target - int(sizes[list(tested)].sum())
+    if not tested or (more > 0 and len(free) > 2):
+        tested = tested | _nearest_patients(free, sizes, more, left=2)
     order = [patient for patient in order if patient not in tested]
     target = validation * int(sizes[order].sum())
     validated = _nearest_patients(order, sizes, target, left=1)
@@ -105,11 +117,22 @@ def keep_splits(
     films = _annotated(images)
     kept = films["image_id"].map({image_id: subset for image_id, _, subset in before["films"]})
     if before["division"] == division and settings["file"] is None:
-        splits = _grown(films, kept, before["films"], division, allow_moves)
+        splits = _grown(
+            films, kept, before["films"], division, allow_moves, _reserved_patients(images)
+        )
     else:
         splits = make_splits(images, split_file=settings["file"], **_sizes(settings))
     moved = splits.loc[kept.notna() & (kept != splits["subset"]), "image_id"].tolist()
     if moved and not allow_moves:
+        to_test = set(splits.loc[splits["patient_id"].isin(_reserved_patients(images)), "image_id"])
+        if to_test.issuperset(moved):
+            films = "1 film" if len(moved) == 1 else f"{len(moved)} films"
+            raise InputError(
+                f"{films} that networks may have seen would move to the subset test "
+                f"({name_some(moved)}), for their patients have films that are now reserved: "
+                "take the film attribute `subset` away, or set `splits.allow_moves: true` if "
+                "that is meant."
+            )
         count = "1 annotated film" if len(moved) == 1 else f"{len(moved)} annotated films"
         raise InputError(
             f"The changed `splits` would move {count} to another subset ({name_some(moved)}), and "
@@ -154,6 +177,7 @@ def _grown(
     before: Sequence[Sequence[str]],
     division: Mapping[str, Any],
     allow_moves: bool,
+    reserved: set[str],
 ) -> pd.DataFrame:
     """Annotated films in the subsets that they and their patients have, new patients added."""
     of_patient: dict[str, set[str]] = defaultdict(set)
@@ -166,7 +190,8 @@ def _grown(
     if divided:
         # Films that counted as different patients' turn out to be of one.
         if allow_moves:
-            return make_splits(films, **division)
+            marked = films.assign(reserved=films["patient_id"].isin(reserved))
+            return make_splits(marked, **division)
         count = "1 patient" if len(divided) == 1 else f"{len(divided)} patients"
         raise InputError(
             f"{count} would have films in two subsets, for films now count as those of other "
@@ -174,6 +199,7 @@ def _grown(
             "example), or set `splits.allow_moves: true` to divide the films anew."
         )
     patients = now["patient_id"].map(lambda patient: next(iter(of_patient[patient]), None))
+    patients = patients.mask(now["patient_id"].isin(reserved), "test")
     sizes = films.groupby("patient_id").size().sort_index()
     new = sorted(set(now.loc[patients.isna(), "patient_id"]))
     wanted = _wanted(division, len(films))
@@ -209,6 +235,14 @@ def _annotated(images: pd.DataFrame) -> pd.DataFrame:
     if films["image_id"].duplicated().any() or films["patient_id"].isna().any():
         raise ValueError("every film needs an image_id of its own and a patient_id")
     return films
+
+
+def _reserved_patients(images: pd.DataFrame) -> set[str]:
+    """Patients with an annotated film that is reserved for testing."""
+    if "reserved" not in images:
+        return set()
+    films = images[images["annotated"].astype(bool)] if "annotated" in images else images
+    return set(films.loc[films["reserved"].astype(bool), "patient_id"])
 
 
 def _check_sizes(test: int | float, validation: float, n_films: int, n_patients: int) -> None:
@@ -291,6 +325,16 @@ def _from_file(images: pd.DataFrame, path: Path) -> pd.DataFrame:
         films = "1 annotated film" if len(missing) == 1 else f"{len(missing)} annotated films"
         raise InputError(
             f"{path} does not list {films} ({name_some(missing)}): add a line for each."
+        )
+    elsewhere = splits[
+        splits["patient_id"].isin(_reserved_patients(images)) & (splits["subset"] != "test")
+    ]
+    if len(elsewhere):
+        films = "1 film" if len(elsewhere) == 1 else f"{len(elsewhere)} films"
+        raise InputError(
+            f"{path} has {films} of patients reserved for testing in another subset "
+            f"({name_some(elsewhere['image_id'])}): give them the subset test, or take the film "
+            "attribute `subset` away."
         )
     per_patient = splits.groupby("patient_id")["subset"].transform("nunique")
     divided = splits[per_patient > 1]

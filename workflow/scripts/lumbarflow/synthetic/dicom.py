@@ -1,170 +1,192 @@
-"""DX objects around synthetic films: valid, varied, and full of invented identifying data.
+"""DICOM objects around synthetic films: valid, varied, and full of invented identifying data.
 
-The attributes follow the Digital X-Ray Image IOD (DICOM PS3.3, A.26). All people are invented.
+The attributes follow the Digital X-Ray and the Computed Radiography Image IOD (DICOM PS3.3, A.26
+and A.2) with the habits of several kinds of equipment: views in View Position or only in words,
+words in the language of the place or in English, magnification told or not.
+
+Grey values are stored such that the object's own windows and look-up tables (PS3.3 C.11) turn them
+back into the film: a console's picture is the same whatever way it is stored.
 """
 
 from __future__ import annotations
 
-import datetime
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+import gdcm
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
 from pydicom.uid import (
     UID,
+    ComputedRadiographyImageStorage,
+    DeflatedExplicitVRLittleEndian,
     DigitalXRayImageStorageForPresentation,
     ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
 )
 
-from .film import FULL_SCALE, Film
+from .film import Film
+from .people import REGIONS, Patient, Region, Study, make_uid
 
-# Names are long enough not to turn up by accident in text that holds no identifying data.
-_FAMILIES = (
-    "Müllerschön", "Großkreuz", "Jägerhuber", "Schröderling", "Lindqvist", "Østergaard",
-    "Fernández", "Lefèvre", "Brännström", "Kowalczyk", "Hawthorne", "Whitcombe", "Abernathy",
-    "Vanderbilt", "Papadakis", "Zimmerli", "Öztürkmen", "Castiglione", "Rutherford", "Winterbourne",
-)  # fmt: skip
-_GIVEN = {
-    "F": ("Friederike", "Annegret", "Séverine", "Gwendolyn", "Ingeborg", "Zoë-Marlene", "Henrietta",
-          "Françoise", "Rosalinde", "Kunigunde"),
-    "M": ("Jürgen-Karl", "Bartholomew", "Thorbjörn", "Guillermo", "Leopoldus", "Frédéric",
-          "Archibald", "Günther", "Cornelius", "Wolfgang"),
-}  # fmt: skip
-_PHYSICIANS = (
-    "Quackenbush^Eleonora^^Dr.", "Trübenbach^Hieronymus^^Prof.", "Montgomery^Philippa^^Dr.",
-    "Søndergård^Valdemar^^Dr.", "Bellingham^Octavius^^Dr.",
-)  # fmt: skip
-_INSTITUTIONS = (
-    ("Marienhospital Wolkenstein", "Wolkensteiner Allee 14, 99998 Wolkenstein"),
-    ("Universitätsklinik Sternbrück", "Sternbrücker Weg 3, 99997 Sternbrück"),
-    ("Saint Crispin Infirmary", "221 Crispin Terrace, Northmarket"),
-)
-_STREETS = ("Holunderweg", "Mühlengasse", "Rosemary Crescent", "Kastanienallee", "Tollgate Lane")
-_TOWNS = ("Wolkenstein", "Sternbrück", "Northmarket", "Oberlindenau")
+# Transfer syntaxes with their shares: what costs most time to compress is rarest.
+_SYNTAXES = {
+    ExplicitVRLittleEndian: 0.38,
+    ImplicitVRLittleEndian: 0.14,
+    DeflatedExplicitVRLittleEndian: 0.04,
+    RLELossless: 0.08,
+    JPEGLosslessSV1: 0.16,
+    JPEGLSLossless: 0.1,
+    JPEG2000Lossless: 0.1,
+}
+_COMPRESSED = (RLELossless, JPEGLosslessSV1, JPEGLSLossless, JPEG2000Lossless)
+_BITS = {10: 0.1, 12: 0.45, 14: 0.25, 15: 0.05, 16: 0.15}
+_GREY = {"window": 0.5, "sigmoid": 0.15, "lut": 0.25, "none": 0.1}
+# From black to white a sigmoid window spans so many units of the logistic function.
+_LOGITS = 10.0
+_LOGISTIC = 1 / (1 + np.exp(-_LOGITS * np.linspace(-0.5, 0.5, 1025))), np.linspace(0, 1, 1025)
+_SID_MM = (1000, 1150, 1150, 1500, 1800)  # source to detector
 
 
 @dataclass(frozen=True)
-class Patient:
-    """An invented patient; every field but `sex` identifies."""
+class Coding:
+    """How an object stores its picture.
 
-    name: str  # DICOM PN
-    patient_id: str
-    other_id: str
-    birth_date: str  # YYYYMMDD
-    address: str
-    telephone: str
-    sex: str  # F or M
+    Attributes:
+        modality: `DX` or `CR`.
+        syntax: transfer syntax.
+        bits: stored, 10 to 16, in words of 16.
+        inverted: MONOCHROME1 instead of MONOCHROME2.
+        grey: how stored values become the picture: by a linear `window`, a `sigmoid` one, a `lut`,
+            or `none`, as the whole range of the bits.
+    """
+
+    modality: str = "DX"
+    syntax: UID = ExplicitVRLittleEndian
+    bits: int = 12
+    inverted: bool = False
+    grey: str = "window"
 
 
 @dataclass(frozen=True)
-class Study:
-    """An examination of a patient."""
+class _Console:
+    """Habits of a kind of equipment."""
 
-    uid: str
-    date: str
-    time: str
-    accession_number: str
-    description: str
-    institution: str
-    institution_address: str
-    referring_physician: str
-    operator: str
-
-
-def make_patient(rng: np.random.Generator) -> Patient:
-    """Invent an adult patient."""
-    sex = str(rng.choice(("F", "M")))
-    family, given = str(rng.choice(_FAMILIES)), str(rng.choice(_GIVEN[sex]))
-    middle = f"^{rng.choice(_GIVEN[sex])}" if rng.random() < 0.2 else ""
-    born = datetime.date(1935, 1, 1) + datetime.timedelta(days=int(rng.integers(0, 20000)))
-    return Patient(
-        name=f"{family}^{given}{middle}",
-        patient_id=f"PID{rng.integers(10**7, 10**8)}",
-        other_id=f"KV{rng.integers(10**8, 10**9)}",
-        birth_date=born.strftime("%Y%m%d"),
-        address=f"{rng.choice(_STREETS)} {rng.integers(100, 1000)}, {rng.choice(_TOWNS)}",
-        telephone=f"+990-{rng.integers(10**3, 10**4)}-{rng.integers(10**5, 10**6)}",
-        sex=sex,
-    )
+    modality: str
+    manufacturer: str
+    model: str
+    view_positions: tuple[str | None, ...]  # what it writes for a lateral film
+    orientation: bool  # whether it writes Patient Orientation
+    english: bool  # or in the language of the place
+    body_part: str
+    spacing: tuple[float, ...]  # shares: none, as at the detector, calibrated Pixel Spacing
 
 
-def make_study(rng: np.random.Generator, date: datetime.date, postoperative: bool) -> Study:
-    """Invent a study on a day."""
-    institution, address = _INSTITUTIONS[rng.integers(len(_INSTITUTIONS))]
-    region = str(rng.choice(("Lumbar spine lateral", "LWS seitlich stehend", "L-spine 2 views")))
-    return Study(
-        uid=make_uid(rng),
-        date=date.strftime("%Y%m%d"),
-        time=f"{rng.integers(7, 18):02d}{rng.integers(60):02d}{rng.integers(60):02d}",
-        accession_number=f"ACC{rng.integers(10**9, 10**10)}",
-        description=f"{region}{', postop' if postoperative else ''}",
-        institution=institution,
-        institution_address=address,
-        referring_physician=str(rng.choice(_PHYSICIANS)),
-        operator=str(rng.choice(_PHYSICIANS)),
-    )
+_CONSOLES = (
+    _Console("DX", "Synthetic Radiography", "Flat Panel 43", ("LL",), True, False, "LSPINE",
+             (0.6, 0.25, 0.15)),
+    _Console("DX", "Nebelhorn Imaging", "Stativ DR-2", ("LL", "RL"), True, False, "LSPINE",
+             (0.5, 0.2, 0.3)),
+    _Console("DX", "Kitakaze X-Ray", "KX-Wall 3543", (None,), True, True, "LSPINE", (0.7, 0.3, 0)),
+    _Console("DX", "Halyard Medical", "Bucky One", ("LATERAL",), True, True, "LSPINE",
+             (0.4, 0.3, 0.3)),
+    _Console("CR", "Synthetic Radiography", "Plate Reader 5", ("LL", "RL"), False, False, "LSPINE",
+             (0.3, 0.7, 0)),
+    _Console("CR", "Kitakaze X-Ray", "KC-Cassette", ("LATERAL", ""), True, True, "LSPINE",
+             (0.6, 0.4, 0)),
+    # Nobody chose a view at this one: it writes the same for every film.
+    _Console("CR", "Veldhoven Plates", "Reader 12", ("AP",), False, False, "LSPINE", (0.5, 0.5, 0)),
+)  # fmt: skip
 
 
-def make_uid(rng: np.random.Generator) -> str:
-    """A UID below the 2.25 root (PS3.5, B.2) from 120 random bits."""
-    return f"2.25.{int.from_bytes(rng.bytes(15), 'big')}"
+def choose_coding(rng: np.random.Generator) -> Coding:
+    """Draw how an object stores its picture."""
+    modality = str(rng.choice(("DX", "CR"), p=(0.65, 0.35)))
+    syntax, bits, grey = _draw(rng, _SYNTAXES), _draw(rng, _BITS), _draw(rng, _GREY)
+    # Tables of nearly 2**16 entries are not for every reader; DX objects must have something.
+    if (grey == "lut" and bits > 14) or (grey == "none" and modality == "DX"):
+        grey = "window"
+    return Coding(modality, syntax, bits, bool(rng.random() < 0.3), grey)
 
 
-def identifiers(patient: Patient, study: Study) -> set[str]:
-    """Every identifying string that :func:`make_dx` writes, names also part by part."""
-    fields = asdict(patient) | asdict(study)
-    for harmless in ("sex", "uid", "date", "time", "description"):
-        del fields[harmless]
-    found = set(fields.values())
-    for name in (patient.name, study.referring_physician, study.operator):
-        # Titles and empty components of a PN identify nobody.
-        found.update(part for part in name.split("^") if part and not part.endswith("."))
-    return found
+def _draw(rng: np.random.Generator, shares: dict):
+    return list(shares)[rng.choice(len(shares), p=list(shares.values()))]
 
 
-def make_dx(
-    film: Film, patient: Patient, study: Study, rng: np.random.Generator, *, sop_instance_uid: str
+def make_object(
+    film: Film,
+    patient: Patient,
+    study: Study,
+    rng: np.random.Generator,
+    *,
+    sop_instance_uid: str,
+    coding: Coding | None = None,
+    text: bool = False,
 ) -> FileDataset:
-    """Wrap a film in a DX image object for presentation.
+    """Wrap a film in a DX image object for presentation or a CR one.
 
     Args:
         film: a film of any view.
         patient: who is on it.
         study: when and where it was taken.
-        rng: draws polarity, grey-scale transformation and which optional attributes are there.
+        rng: draws the equipment and which optional attributes are there.
         sop_instance_uid: the object's UID.
+        coding: how the picture is stored; drawn if None.
+        text: whether there is text in the picture.
 
     Returns:
-        An uncompressed Explicit VR Little Endian object of 12 bits stored in 16, ready to save.
-        Some are MONOCHROME1 (stored inverted), some carry a window, some a VOI LUT.
+        An object ready to save.
     """
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = DigitalXRayImageStorageForPresentation
-    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
-    meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    # Every invented string fits Latin-1.
-    ds.SpecificCharacterSet = "ISO_IR 100" if rng.random() < 0.6 else "ISO_IR 192"
-    ds.SOPClassUID = DigitalXRayImageStorageForPresentation
-    ds.SOPInstanceUID = UID(sop_instance_uid)
-
-    _identify(ds, patient, study, rng)
-    _describe(ds, film, rng)
-    _store_pixels(ds, film.pixels, rng)
+    coding = coding or choose_coding(rng)
+    ds = empty_object(
+        DigitalXRayImageStorageForPresentation
+        if coding.modality == "DX"
+        else ComputedRadiographyImageStorage,
+        sop_instance_uid,
+        coding.syntax,
+    )
+    identify(ds, patient, study, rng)
+    _hide(ds, patient, study, rng)
+    _describe(ds, film, REGIONS[patient.region], coding.modality, rng)
+    _store_pixels(ds, film.pixels, coding, rng)
+    if coding.modality == "DX" or rng.random() < 0.6:  # type 3 in CR: the others do not tell
+        ds.BurnedInAnnotation = "YES" if text else "NO"
     return ds
 
 
-def _identify(ds: Dataset, patient: Patient, study: Study, rng: np.random.Generator) -> None:
-    """Patient and study modules, and the places where names hide."""
+def empty_object(sop_class: UID, sop_instance_uid: str, syntax: UID) -> FileDataset:
+    """An object of a class with its file meta information and nothing else."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = sop_class
+    meta.MediaStorageSOPInstanceUID = UID(sop_instance_uid)
+    meta.TransferSyntaxUID = syntax
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    ds.SOPClassUID = sop_class
+    ds.SOPInstanceUID = UID(sop_instance_uid)
+    return ds
+
+
+def identify(ds: Dataset, patient: Patient, study: Study, rng: np.random.Generator) -> None:
+    """Write the patient and study modules, in a character set of the patient's region."""
+    charsets = REGIONS[patient.region].charsets
+    charset = charsets[rng.integers(len(charsets))].split("\\")
+    if charset != [""]:
+        ds.SpecificCharacterSet = charset if len(charset) > 1 else charset[0]
     ds.PatientName = patient.name
     ds.PatientID = patient.patient_id
     ds.PatientBirthDate = patient.birth_date
     ds.PatientSex = patient.sex
     ds.PatientAge = f"{(int(study.date) - int(patient.birth_date)) // 10000:03d}Y"
-    ds.OtherPatientIDs = [patient.other_id]
+    other = Dataset()
+    other.PatientID, other.TypeOfPatientID = patient.other_id, "TEXT"
+    other.IssuerOfPatientID = "99INSURANCE"
+    ds.OtherPatientIDsSequence = Sequence([other])
     ds.PatientAddress = patient.address
     ds.PatientTelephoneNumbers = patient.telephone
     ds.StudyInstanceUID = UID(study.uid)
@@ -177,6 +199,11 @@ def _identify(ds: Dataset, patient: Patient, study: Study, rng: np.random.Genera
     ds.OperatorsName = study.operator
     ds.InstitutionName = study.institution
     ds.InstitutionAddress = study.institution_address
+    ds.SeriesInstanceUID = UID(make_uid(rng))
+
+
+def _hide(ds: Dataset, patient: Patient, study: Study, rng: np.random.Generator) -> None:
+    """The places where names are written besides."""
     family = patient.name.split("^")[0]
     if rng.random() < 0.3:
         ds.PatientComments = f"Known to the ward as {family}, call {patient.telephone}"
@@ -188,52 +215,100 @@ def _identify(ds: Dataset, patient: Patient, study: Study, rng: np.random.Genera
         request.ScheduledProcedureStepID = "1"
         ds.RequestAttributesSequence = Sequence([request])
     block = ds.private_block(0x0019, "SYNTHETIC CONSOLE 1.0", create=True)
-    block.add_new(0x01, "LO", patient.name.replace("^", " "))
+    block.add_new(0x01, "LO", patient.name.split("=")[0].replace("^", " "))
     block.add_new(0x02, "LO", patient.patient_id)
     nested = Dataset()
     nested.PatientName = patient.name
     block.add_new(0x03, "SQ", Sequence([nested]))
 
 
-def _describe(ds: Dataset, film: Film, rng: np.random.Generator) -> None:
-    """Series, equipment, anatomy, positioning and detector."""
+def _describe(
+    ds: Dataset, film: Film, region: Region, modality: str, rng: np.random.Generator
+) -> None:
+    """Series, equipment, anatomy, positioning, exposure and size of a pixel."""
     plan = film.plan
-    ds.Modality = "DX"
-    ds.PresentationIntentType = "FOR PRESENTATION"
-    ds.SeriesInstanceUID = UID(make_uid(rng))
-    ds.SeriesNumber = 1 if plan.view == "lateral" else 2
-    ds.SeriesDescription = "Lateral" if plan.view == "lateral" else "AP"
+    lateral = plan.view == "lateral"
+    consoles = [console for console in _CONSOLES if console.modality == modality]
+    console = consoles[rng.integers(len(consoles))]
+    words = REGIONS["english"] if console.english else region
+    texts = words.lateral if lateral else words.frontal
+    ds.Modality = modality
+    ds.SeriesNumber = 1 if lateral else 2
+    ds.SeriesDescription = texts[rng.integers(len(texts))]
     ds.InstanceNumber = 1
-    ds.Manufacturer = "Synthetic Radiography"
-    ds.ManufacturerModelName = "Flat Panel 43"
+    ds.Manufacturer, ds.ManufacturerModelName = console.manufacturer, console.model
     ds.ImageType = ["ORIGINAL", "PRIMARY"]
-    ds.BodyPartExamined = "LSPINE"
-    ds.AnatomicRegionSequence = _code("122496007", "Lumbar spine")
-    ds.ImageLaterality = "U"
-    if plan.view == "lateral":
-        ds.ViewPosition = "LL"
-        ds.ViewCodeSequence = _code("399173006", "left lateral")
-        ds.PatientOrientation = ["P" if plan.anterior == "left" else "A", "F"]
+    ds.BodyPartExamined = console.body_part
+    position = console.view_positions[rng.integers(len(console.view_positions))]
+    if not lateral:
+        position = "AP"
+    if position is not None:
+        ds.ViewPosition = position
+    if console.orientation:
+        side = {"left": "P", "right": "A"}[plan.anterior] if lateral else "L"
+        ds.PatientOrientation = [side, "F"]
     else:
-        ds.ViewPosition = "AP"
-        ds.ViewCodeSequence = _code("399348003", "antero-posterior")
-        ds.PatientOrientation = ["L", "F"]
-    ds.PositionerType = "NONE"
-    ds.KVP = f"{rng.integers(78, 96)}"
-    ds.DetectorType = "SCINTILLATOR"
-    spacing = f"{plan.pixel_spacing_mm:.6g}"
+        ds.PatientOrientation = None
+    _expose(ds, plan.kvp, modality, rng)
+    if modality == "DX":
+        ds.PresentationIntentType = "FOR PRESENTATION"
+        ds.AnatomicRegionSequence = _code("122496007", "Lumbar spine")
+        ds.ImageLaterality = "U"
+        right = position == "RL"
+        ds.ViewCodeSequence = (
+            _code("399348003", "antero-posterior")
+            if not lateral
+            else _code("399198007", "right lateral")
+            if right
+            else _code("399173006", "left lateral")
+        )
+        ds.PositionerType = "NONE"
+        ds.DetectorType = "SCINTILLATOR"
+        ds.AcquisitionContextSequence = Sequence([])
+    else:
+        ds.PlateID = f"P{rng.integers(10**5, 10**6)}"
+        ds.Sensitivity = f"{rng.integers(180, 900)}"
+    _measure(ds, plan.pixel_spacing_mm, plan.magnification, console, rng)
+
+
+def _expose(ds: Dataset, kvp: float, modality: str, rng: np.random.Generator) -> None:
+    """Technique factors that fit together."""
+    milliseconds, milliamperes = int(rng.integers(40, 400)), int(rng.choice((160, 200, 250, 320)))
+    ds.KVP = f"{kvp:.4g}"
+    ds.ExposureTime = milliseconds
+    ds.XRayTubeCurrent = milliamperes
+    ds.Exposure = round(milliseconds * milliamperes / 1000)
+    if modality == "DX" and rng.random() < 0.7:
+        ds.Grid = ["FIXED", "FOCUSED"]
+        ds.ExposureIndex = f"{rng.integers(180, 900)}"
+        ds.FocalSpots = f"{rng.choice((0.6, 1.2))}"
+
+
+def _measure(
+    ds: Dataset,
+    spacing_mm: float,
+    magnification: float,
+    console: _Console,
+    rng: np.random.Generator,
+) -> None:
+    """What tells the size of a pixel, at the detector and in the patient (PS3.3 10.7)."""
+    spacing = f"{spacing_mm:.6g}"
     ds.ImagerPixelSpacing = [spacing, spacing]
-    choice = rng.random()
-    if choice < 0.9:  # of the others, nobody can tell the size in the patient
-        ds.EstimatedRadiographicMagnificationFactor = f"{plan.magnification:.6g}"
-    if choice < 0.25:  # uncalibrated: the same values (PS3.3, 10.7)
+    sid = int(rng.choice(_SID_MM))
+    told = rng.random() < 0.9  # of the others, nobody can tell the size in the patient
+    if told:
+        ds.DistanceSourceToDetector = sid
+        ds.DistanceSourceToPatient = f"{sid / magnification:.7g}"
+        if console.modality == "DX":
+            ds.EstimatedRadiographicMagnificationFactor = f"{magnification:.6g}"
+    kind = rng.choice(3, p=console.spacing)
+    if kind == 1:  # uncalibrated: the same values
         ds.PixelSpacing = [spacing, spacing]
-    elif choice < 0.4:
-        calibrated = f"{plan.pixel_spacing_mm / plan.magnification:.6g}"
+    elif kind == 2:
+        calibrated = f"{spacing_mm / magnification:.6g}"
         ds.PixelSpacing = [calibrated, calibrated]
         ds.PixelSpacingCalibrationType = "GEOMETRY"
         ds.PixelSpacingCalibrationDescription = "Magnification at the spine"
-    ds.AcquisitionContextSequence = Sequence([])
 
 
 def _code(value: str, meaning: str) -> Sequence:
@@ -245,38 +320,117 @@ def _code(value: str, meaning: str) -> Sequence:
     return Sequence([item])
 
 
-def _store_pixels(ds: Dataset, pixels: np.ndarray, rng: np.random.Generator) -> None:
-    """Pixel data with polarity and grey-scale transformation."""
-    inverted = rng.random() < 0.3
-    stored = FULL_SCALE - pixels if inverted else pixels
-    ds.Rows, ds.Columns = stored.shape
+# Pixels ----------------------------------------------------------------------------------------
+
+
+def _store_pixels(
+    ds: Dataset, pixels: np.ndarray, coding: Coding, rng: np.random.Generator
+) -> None:
+    """Pixel data (from 0 to 1, bone bright) with polarity and grey-scale transformation."""
+    most = 2**coding.bits - 1
+    black, white = 0, most
+    if coding.grey != "none":  # consoles leave room at both ends
+        black = int(rng.uniform(0, 0.12) * most)
+        white = int(rng.uniform(0.85, 1) * most)
+    bend = {"sigmoid": _LOGISTIC, "lut": _tone_curve(rng)}.get(coding.grey)
+    grey = np.clip(pixels, 0, 1)
+    if bend is not None:
+        grey = np.interp(grey, *bend).astype(np.float32)
+    stored = np.rint(black + grey * np.float32(white - black)).astype(np.uint16)
+    if coding.inverted:
+        stored = most - stored
+        black, white = most - white, most - black
+
     ds.SamplesPerPixel = 1
-    ds.PhotometricInterpretation = "MONOCHROME1" if inverted else "MONOCHROME2"
-    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, 12, 11
+    ds.PhotometricInterpretation = "MONOCHROME1" if coding.inverted else "MONOCHROME2"
+    ds.Rows, ds.Columns = stored.shape
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit = 16, coding.bits, coding.bits - 1
     ds.PixelRepresentation = 0
-    ds.PixelIntensityRelationship = "LOG"
-    # -1: higher values mean less radiation on the detector, as where bone is bright.
-    ds.PixelIntensityRelationshipSign = 1 if inverted else -1
-    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
-    ds.PresentationLUTShape = "INVERSE" if inverted else "IDENTITY"
-    ds.LossyImageCompression = "00"
-    ds.BurnedInAnnotation = "NO"
-    if rng.random() < 0.75:
-        centre = float(rng.integers(1850, 2250))
-        ds.WindowCenter = f"{FULL_SCALE - centre if inverted else centre:g}"
-        ds.WindowWidth = f"{rng.integers(3200, 4096)}"
-        if rng.random() < 0.3:
-            ds.VOILUTFunction = "SIGMOID"
+    slope, intercept = 1.0, 0.0
+    if coding.modality == "DX":
+        ds.PixelIntensityRelationship = "LOG"
+        # -1: higher values mean less radiation on the detector, as where bone is bright.
+        ds.PixelIntensityRelationshipSign = 1 if coding.inverted else -1
+        ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = "0", "1", "US"
+        ds.PresentationLUTShape = "INVERSE" if coding.inverted else "IDENTITY"
+        ds.LossyImageCompression = "00"
+    elif coding.grey in ("window", "sigmoid") and rng.random() < 0.4:
+        slope, intercept = float(rng.choice((0.25, 0.5, 2.0))), float(rng.integers(-1024, 1))
+        ds.RescaleIntercept, ds.RescaleSlope = f"{intercept:g}", f"{slope:g}"
+        ds.RescaleType = "US"
+    low, high = slope * black + intercept, slope * white + intercept
+    if coding.grey == "window":
+        _window(ds, (low + high) / 2 + 0.5, high - low + 1, rng)
+    elif coding.grey == "sigmoid":
+        _window(ds, (low + high) / 2, (high - low) * 4 / _LOGITS, rng)
+        ds.VOILUTFunction = "SIGMOID"
+    elif coding.grey == "lut":
+        ds.VOILUTSequence = _table(bend, black, white, coding.inverted)
+    _encode(ds, stored, coding)
+
+
+def _tone_curve(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Grey of the film and what is stored for it, both from 0 to 1; with a toe and a shoulder."""
+    stored = np.linspace(0, 1, 1025)
+    steep, middle = rng.uniform(0.8, 1.6), rng.uniform(0.4, 0.6)
+    curve = np.tanh(2 * steep * (stored - middle))
+    return (curve - curve[0]) / (curve[-1] - curve[0]), stored
+
+
+def _window(ds: Dataset, centre: float, width: float, rng: np.random.Generator) -> None:
+    """A window (PS3.3 C.11.2.1.2), sometimes with alternatives behind it."""
+    if rng.random() < 0.25:
+        widths = [width, 0.8 * width, 1.3 * width]
+        ds.WindowCenter = [f"{centre:.10g}"] * 3
+        ds.WindowWidth = [f"{value:.10g}" for value in widths]
+        ds.WindowCenterWidthExplanation = ["NORMAL", "HARDER", "SOFTER"]
     else:
-        grey = np.linspace(-1, 1, FULL_SCALE + 1)
-        steep = rng.uniform(0.8, 1.6)
-        curve = np.rint((np.tanh(steep * grey) / np.tanh(steep) + 1) / 2 * FULL_SCALE)
-        lut = Dataset()
-        lut.add_new("LUTDescriptor", "US", [FULL_SCALE + 1, 0, 12])
-        lut.LUTExplanation = "Standard contrast"
-        lut.add_new("LUTData", "OW", curve.astype("<u2").tobytes())
-        ds.VOILUTSequence = Sequence([lut])
-    ds.add_new("PixelData", "OW", stored.astype("<u2").tobytes())
+        ds.WindowCenter, ds.WindowWidth = f"{centre:.10g}", f"{width:.10g}"
+
+
+def _table(bend: tuple[np.ndarray, np.ndarray], black: int, white: int, inverted: bool) -> Sequence:
+    """A VOI LUT (PS3.3 C.11.2.1.1) of 16 bits for the values from black to white."""
+    grey, stored = bend
+    curve = np.interp(np.linspace(0, 1, white - black + 1), stored, grey)
+    if inverted:  # MONOCHROME1 is turned round behind the table
+        curve = 1 - curve[::-1]
+    lut = Dataset()
+    lut.add_new("LUTDescriptor", "US", [white - black + 1, black, 16])
+    lut.LUTExplanation = "Standard contrast"
+    lut.add_new("LUTData", "OW", np.rint(curve * 65535).astype("<u2").tobytes())
+    return Sequence([lut])
+
+
+def _encode(ds: Dataset, stored: np.ndarray, coding: Coding) -> None:
+    """Set Pixel Data in the object's transfer syntax."""
+    values = np.ascontiguousarray(stored, "<u2")
+    if coding.syntax not in _COMPRESSED:
+        ds.add_new("PixelData", "OW", values.tobytes())
+        return
+    ds.add_new("PixelData", "OB", encapsulate([_compressed(values, coding)]))
+    ds["PixelData"].is_undefined_length = True
+
+
+def _compressed(values: np.ndarray, coding: Coding) -> bytes:
+    """One frame as gdcm compresses it, without loss."""
+    writer = gdcm.ImageWriter()  # it must outlive its image
+    image = writer.GetImage()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((values.shape[1], values.shape[0], 1))
+    kind = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(kind))
+    image.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.ImplicitVRLittleEndian))
+    image.SetPixelFormat(gdcm.PixelFormat(1, 16, coding.bits, coding.bits - 1, 0))
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetByteStringValue(values.tobytes())
+    image.SetDataElement(element)
+    change = gdcm.ImageChangeTransferSyntax()
+    change.SetTransferSyntax(gdcm.TransferSyntax(gdcm.TransferSyntax.GetTSType(coding.syntax)))
+    change.SetInput(image)
+    if not change.Change():
+        raise RuntimeError(f"gdcm cannot compress to {coding.syntax.name}")
+    frame = change.GetOutput().GetDataElement().GetSequenceOfFragments().GetFragment(0)
+    return frame.GetByteValue().GetBuffer().encode("utf-8", "surrogateescape")
 
 
 def save(ds: FileDataset, path: str | Path) -> None:

@@ -1,0 +1,561 @@
+"""Networks trained on synthetic films, tested on 26 real ones: alone, and before real films.
+
+The network is a U-Net (Ronneberger et al. 2015) on a ResNet-18, from random weights. Per pixel it
+tells whether a lumbar body is there, the middle of one, and S1. Middles separate bodies that touch;
+the six lowest bodies are L5 to T12.
+
+- `synthetic_only`: trained on films of the simulation and nothing else, tested on all real films.
+  The mean Dice coefficient is of T12 to L5 taken together; a level is found in a film if a body has
+  an intersection over union of 0.5 or more with its outline.
+- `gain`: on random divisions into 18 real films and 8 others, the mean Dice coefficient on the
+  others of that network trained further on the 18, less that of a new network trained on the 18
+  with the very same steps. The interval holds 95% of the means of bootstrap samples of films.
+
+The real films lie in the folder `lumbar_films` of LUMBARFLOW_DATA; synthetic ones are made once and
+kept in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import hashlib
+import json
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
+
+import cv2  # noqa: E402
+import numpy as np  # noqa: E402
+import segmentation_models_pytorch as smp  # noqa: E402
+import torch  # noqa: E402
+from scipy import ndimage  # noqa: E402
+from torch import nn  # noqa: E402
+
+from lumbarflow.annotate.reading import read  # noqa: E402
+from lumbarflow.annotate.spine import RANK  # noqa: E402
+from lumbarflow.files import atomic_path, read_grey  # noqa: E402
+from lumbarflow.prepare.masks import rasterise  # noqa: E402
+from lumbarflow.synthetic import film as simulation  # noqa: E402
+from lumbarflow.train.batches import dice  # noqa: E402
+from lumbarflow.train.films import fit, place  # noqa: E402
+from lumbarflow.train.schedule import learning_rate_factor  # noqa: E402
+
+LEVELS = ("T12", "L1", "L2", "L3", "L4", "L5")
+TARGETS = {
+    "synthetic_only_dice": "at least 0.80",
+    "found_worst_level": "at least 0.90",
+    "gain_low": "above 0",
+}
+FOUND_IOU = 0.5
+TEST_FILMS = 8
+
+# The training, found by trial.
+SCALE = 0.2  # of synthetic films, relative to a full-size one: twice the network's pixels suffice
+DECODER = (128, 64, 32, 16, 16)
+BATCH = 8
+RATE, REAL_RATE = 2e-3, 1e-3
+WEIGHT_DECAY = 1e-2
+LARGEST_GRADIENT = 5.0
+CORE = 0.55  # size of a body's middle, relative to the body
+BODY, MIDDLE, SACRUM = range(3)
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A film and what is outlined on it.
+
+    picture is rows x columns (uint8, bone bright); outlines are points (N x 2) in pixels whose
+    corners are at whole numbers, by level.
+    """
+
+    name: str
+    picture: np.ndarray
+    outlines: dict[str, np.ndarray]
+
+
+# --- Films -----------------------------------------------------------------------------------
+
+
+def real_films() -> list[Labelled]:
+    """The real films, or the end of the program with a sentence where they are absent."""
+    data = Path(os.environ.get("LUMBARFLOW_DATA", ROOT.parent / "shared" / "data"))
+    project = data / "lumbar_films" / "via_project.json"
+    if not project.is_file():
+        sys.exit(
+            f"The real films are absent: {project} is missing; set LUMBARFLOW_DATA to the folder "
+            "that holds lumbar_films."
+        )
+    films = []
+    for entry in read(project).films:
+        outlines = {
+            region.attributes["level"]: np.array(region.points)
+            for region in entry.regions
+            if region.closed and region.attributes["level"] in LEVELS
+        }
+        picture = read_grey(project.parent / "films" / entry.file_name)
+        films.append(Labelled(entry.file_name, picture, outlines))
+    return films
+
+
+def synthetic_films(count: int, seed: int) -> list[Labelled]:
+    """`count` synthetic films, those of an earlier run read from the cache."""
+    digest = hashlib.sha256(f"{seed} {SCALE}".encode())
+    for path in sorted(Path(simulation.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lumbarflow"
+    folder = cache / "synthetic_to_real" / digest.hexdigest()[:16]
+    if folder.parent.is_dir():
+        for other in folder.parent.iterdir():  # films of another version of the simulation
+            if other != folder:
+                shutil.rmtree(other)
+    folder.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        films = list(pool.map(partial(_synthetic_film, folder, seed), range(count), chunksize=4))
+    print(f"{count} synthetic films: {time.perf_counter() - started:.0f} s", flush=True)
+    return films
+
+
+def _synthetic_film(folder: Path, seed: int, index: int) -> Labelled:
+    path = folder / f"{index:05d}.npz"
+    if not path.is_file():
+        cv2.setNumThreads(1)
+        picture, structures, _ = simulation.sample(seed, index, SCALE)
+        with atomic_path(path) as temporary:
+            np.savez(temporary, picture=picture, structures=json.dumps(structures))
+    with np.load(path) as kept:
+        picture, structures = kept["picture"], json.loads(str(kept["structures"]))
+    outlines = {
+        structure["level"]: corner_box(np.array(structure["polygon"]))
+        for structure in structures
+        if structure["class_name"] == "lumbar_vertebra" or structure["level"] == "S1"
+    }
+    return Labelled(f"{index}", picture, outlines)
+
+
+def corner_box(outline: np.ndarray) -> np.ndarray:
+    """The four corners (4 x 2) of a body's outline, which is how the real films are annotated."""
+    middle = outline.mean(axis=0)
+    around = outline - middle
+    _, axes = np.linalg.eigh(around.T @ around)
+    along = around @ axes
+    along /= np.abs(along).max(axis=0)
+    signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
+    return outline[np.argmax(along @ signs.T, axis=0)]
+
+
+# --- What the network sees -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Example:
+    """One training example: inputs, targets and weights, each planes x rows x columns, float32."""
+
+    inputs: np.ndarray
+    targets: np.ndarray
+    weights: np.ndarray
+
+
+def example(film: Labelled, size: tuple[int, int], rng: np.random.Generator) -> Example:
+    """A random window about the spine, its grey levels changed at random."""
+    matrix = _window(film, size, rng)
+    # Pixel centres are at whole numbers in OpenCV, and half a pixel further in outlines.
+    shifted = matrix.copy()
+    shifted[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
+    moved = cv2.warpAffine(film.picture, shifted, size[::-1], flags=cv2.INTER_LINEAR)
+    lit = cv2.warpAffine(np.ones_like(film.picture), shifted, size[::-1])
+    picture = _change(moved.astype(np.float32) / 255, lit > 0, rng)
+    outlines = {
+        level: points @ matrix[:, :2].T + matrix[:, 2] for level, points in film.outlines.items()
+    }
+    return Example(inputs(picture), *_targets(outlines, size))
+
+
+def _window(film: Labelled, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """An affine map (2 x 3) of the film onto the network's canvas, as real films are cut."""
+    points = np.concatenate([film.outlines[level] for level in LEVELS if level in film.outlines])
+    angle = np.radians(np.clip(rng.normal(0, 6), -15, 15))
+    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    if rng.random() < 0.5:
+        turn = turn * (-1, 1)
+    turned = points @ turn.T
+    low, high = turned.min(axis=0), turned.max(axis=0)
+    scale = rng.uniform(0.57, 0.78) * size[0] / (high[1] - low[1])
+    stretch = np.array([np.exp(rng.normal(0, 0.05)), 1])
+    place_x, place_y = rng.uniform(0.33, 0.67), rng.uniform(-0.02, 0.17)
+    shift = np.array([place_x * size[1], place_y * size[0]])
+    anchor = np.array([(low[0] + high[0]) / 2, low[1]])
+    per_pixel = scale * stretch
+    return np.column_stack([turn * per_pixel[:, None], shift - anchor * per_pixel])
+
+
+def _targets(
+    outlines: dict[str, np.ndarray], size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    targets, weights = np.zeros((3, *size), np.float32), np.ones((3, *size), np.float32)
+    centres = {level: points.mean(axis=0) for level, points in outlines.items()}
+    for level, points in outlines.items():
+        if level == "S1":
+            targets[SACRUM][rasterise(points, *size)] = 1
+        else:
+            middle = centres[level] + CORE * (points - centres[level])
+            targets[BODY][rasterise(points, *size)] = 1
+            targets[MIDDLE][rasterise(middle, *size)] = 1
+    if "S1" not in outlines:
+        weights[SACRUM] = 0
+    # Bodies above the uppermost outlined one may be seen: nothing is learned there.
+    top, below = sorted(outlines, key=RANK.__getitem__)[:2]
+    upwards = centres[top] - centres[below]
+    heights = (outlines[top] - centres[top]) @ upwards
+    y, x = np.mgrid[: size[0], : size[1]] + 0.5
+    height = (x - centres[top][0]) * upwards[0] + (y - centres[top][1]) * upwards[1]
+    weights[:2, height > heights[heights > 0].mean()] = 0
+    return targets, weights
+
+
+def inputs(picture: np.ndarray) -> np.ndarray:
+    """The network's input (2 x rows x columns, float32) of a picture (rows x columns, 0 to 1).
+
+    The grey levels, and the same less their local mean and over their local deviation: consoles
+    process films in ways that change the one far more than the other.
+    """
+    deviation = picture - _smooth(picture, picture.shape[0] / 24)
+    spread = _smooth(deviation**2, picture.shape[0] / 16)
+    local = deviation / np.sqrt(spread + 4e-4)
+    return np.stack([(picture - picture.mean()) * 2, np.clip(local, -3, 3)]).astype(np.float32)
+
+
+def _smooth(picture: np.ndarray, sigma: float) -> np.ndarray:
+    """A wide Gaussian blur (sigma in pixels, 5 or more), computed on a reduced copy."""
+    factor = sigma / 2.5
+    small = [max(2, round(side / factor)) for side in picture.shape[::-1]]
+    reduced_ = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(reduced_, (0, 0), 2.5)
+    return cv2.resize(blurred, picture.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _change(picture: np.ndarray, lit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Change grey levels, sharpness and noise; draw what lies over real films."""
+    rows, columns = picture.shape
+    y, x = np.mgrid[:rows, :columns].astype(np.float32)
+    picture = picture ** np.exp(rng.normal(0, 0.35))
+    # Consoles weigh details against large areas: sometimes bodies come out darker than discs.
+    broad = _smooth(picture, rows * rng.uniform(0.02, 0.08))
+    details = np.exp(rng.normal(-0.2, 0.5)) * (-1 if rng.random() < 0.03 else 1)
+    picture = broad * np.exp(rng.normal(0, 0.2)) + details * (picture - broad)
+    for _ in range(rng.integers(0, 4)):  # gas, folds, an arm
+        cx, cy = rng.uniform(0, columns), rng.uniform(0, rows)
+        rx, ry = rows * rng.uniform(0.02, 0.2, 2)
+        sharp = rng.uniform(0.5, 4)
+        radius = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
+        picture += rng.normal(0, 0.08) / (1 + np.exp(np.clip(sharp * (radius - 1) * 2, -30, 30)))
+    slope = rng.normal(0, 0.12, 2)
+    picture += slope[0] * (x / columns - 0.5) + slope[1] * (y / rows - 0.5)
+    if rng.random() < 0.85:  # others are overexposed in parts
+        picture += min(rng.normal(0, 0.08), 0.95 - np.percentile(picture[::8, ::8], 98))
+    if rng.random() < 0.5:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.3))
+    noise = rng.standard_normal(picture.shape, dtype=np.float32)
+    if rng.random() < 0.5:
+        noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.4, 1.0)) * 2
+    picture += noise * rng.uniform(0, 0.03)
+    if rng.random() < 0.7:
+        picture += _grid(picture.shape, rng)
+    picture[~lit] = 0
+    shut = np.where(rng.random(4) < 0.12, rng.uniform(0.01, 0.12, 4), 0)  # by shutters
+    upper, lower, left, right = shut * (rows, rows, columns, columns)
+    picture[(y < upper) | (y >= rows - lower) | (x < left) | (x >= columns - right)] = 0
+    return np.clip(picture, 0, 1).astype(np.float32)
+
+
+def _grid(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Thin bright lines, as of the measuring grid before a detector (rows x columns, float32)."""
+    spacing, tilt = shape[0] * rng.uniform(0.06, 0.16), rng.normal(0, 0.01)
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    lines = np.zeros(shape, np.float32)
+    for across, on in ((x + tilt * y, 0.9), (y - tilt * x, 0.9)):
+        if rng.random() < on:
+            distance = np.abs((across + rng.uniform(0, spacing)) % spacing - spacing / 2)
+            lines = np.maximum(lines, np.clip(rng.uniform(0.6, 1.1) - distance, 0, 1))
+    return lines * rng.uniform(0.03, 0.25)
+
+
+# --- Training --------------------------------------------------------------------------------
+
+
+def new_network(seed: int) -> nn.Module:
+    """The network with random weights."""
+    torch.manual_seed(seed)
+    model = smp.Unet(
+        "resnet18", encoder_weights=None, in_channels=2, classes=3, decoder_channels=DECODER
+    )
+    return model.to(memory_format=torch.channels_last)
+
+
+def train(
+    model: nn.Module,
+    films: Sequence[Labelled],
+    steps: int,
+    rate: float,
+    size: tuple[int, int],
+    seed: Sequence[int],
+) -> nn.Module:
+    """Train in place; equal seeds and films give the same batches whatever the network."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=rate, weight_decay=WEIGHT_DECAY)
+    model.train()
+    started, losses = time.perf_counter(), []
+    for step, batch in enumerate(_batches(films, steps, size, seed)):
+        for group in optimizer.param_groups:
+            group["lr"] = rate * learning_rate_factor(step, steps)
+        pictures, targets, weights = (torch.from_numpy(planes) for planes in batch)
+        loss = _loss(model(pictures.to(memory_format=torch.channels_last)), targets, weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), LARGEST_GRADIENT)
+        optimizer.step()
+        losses.append(float(loss.detach()))
+        if (step + 1) % max(1, steps // 5) == 0:
+            passed = time.perf_counter() - started
+            recent = np.mean(losses[-max(1, steps // 5) :])
+            print(f"  step {step + 1} of {steps}, loss {recent:.3f}, {passed:.0f} s", flush=True)
+    return model
+
+
+def _batches(
+    films: Sequence[Labelled], steps: int, size: tuple[int, int], seed: Sequence[int]
+) -> Iterator[tuple[np.ndarray, ...]]:
+    """Inputs, targets and weights of each step, made while the network computes the one before."""
+
+    def make(step: int) -> tuple[np.ndarray, ...]:
+        examples = []
+        for position in range(step * BATCH, (step + 1) * BATCH):
+            passed, place_ = divmod(position, len(films))
+            order = np.random.default_rng([*seed, 0, passed]).permutation(len(films))
+            rng = np.random.default_rng([*seed, 1, position])
+            examples.append(example(films[order[place_]], size, rng))
+        return tuple(
+            np.stack([getattr(one, name) for one in examples])
+            for name in ("inputs", "targets", "weights")
+        )
+
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(make, 0)
+        for step in range(steps):
+            batch = coming.result()
+            if step + 1 < steps:
+                coming = pool.submit(make, step + 1)
+            yield batch
+
+
+def _loss(logits: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Cross-entropy plus soft Dice, both where the weights are not 0."""
+    entropy = nn.functional.binary_cross_entropy_with_logits(logits, targets, weights)
+    shares = torch.sigmoid(logits) * weights
+    reference = targets * weights
+    shared = (shares * reference).sum(dim=(0, 2, 3))
+    total = (shares + reference).sum(dim=(0, 2, 3))
+    overlap = (2 * shared + 1) / (total + 1)
+    return entropy + (1 - overlap).mean()
+
+
+# --- Testing ---------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def bodies(model: nn.Module, picture: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Numbers of the bodies from the lowest (1) upwards, 0 elsewhere: rows x columns of the film.
+
+    Args:
+        model: the trained network.
+        picture: rows x columns, uint8.
+        size: of the network's input.
+    """
+    model.eval()
+    box = fit(picture.shape, size)
+    seen = inputs(place(picture, size, cv2.INTER_AREA).astype(np.float32) / 255)
+    both = torch.from_numpy(np.stack([seen, seen[:, :, ::-1].copy()]))
+    shares = torch.sigmoid(model(both.to(memory_format=torch.channels_last))).numpy()
+    shares = (shares[0] + shares[1][:, :, ::-1])[:, : box.rows, : box.columns] / 2
+    nearest = _nearest_body(shares)
+    body = np.where(shares[BODY] > shares[SACRUM], shares[BODY], 0)
+    body[nearest == 0] = 0
+    whole = picture.shape[::-1]
+    smooth = cv2.resize(body, whole, interpolation=cv2.INTER_LINEAR)
+    numbers = cv2.resize(nearest, whole, interpolation=cv2.INTER_NEAREST_EXACT)
+    return np.where(smooth > 0.5, numbers, 0)
+
+
+def _nearest_body(shares: np.ndarray) -> np.ndarray:
+    """The number of the body whose middle is nearest to each pixel (int16), 0 where it is far."""
+    middles, count = ndimage.label((shares[MIDDLE] > 0.5) & (shares[BODY] > shares[SACRUM]))
+    if not count:
+        return np.zeros(middles.shape, np.int16)
+    area = np.bincount(middles.ravel())[1:]
+    typical = np.median(area)
+    kept = np.flatnonzero(area > 0.25 * typical) + 1
+    heights = [np.nonzero(middles == label)[0].mean() for label in kept]
+    numbers = np.zeros(count + 1, np.int16)
+    numbers[kept[np.argsort(heights)[::-1]]] = np.arange(1, len(kept) + 1)
+    middles = numbers[middles]
+    distance, nearest = ndimage.distance_transform_edt(middles == 0, return_indices=True)
+    return np.where(distance < np.sqrt(typical), middles[tuple(nearest)], 0).astype(np.int16)
+
+
+@dataclass(frozen=True)
+class Score:
+    """Of one film: Dice of T12 to L5 together, and the best overlap of any body by level."""
+
+    film: str
+    dice: float
+    overlaps: dict[str, float]
+
+
+def score(model: nn.Module, film: Labelled, size: tuple[int, int]) -> Score:
+    """Compare the network's bodies with a real film's outlines, at the film's full size."""
+    numbers = bodies(model, film.picture, size)
+    masks = {
+        level: rasterise(points, *film.picture.shape) for level, points in film.outlines.items()
+    }
+    areas = np.bincount(numbers.ravel(), minlength=1)
+    overlaps = {}
+    for level, mask in masks.items():
+        shared = np.bincount(numbers[mask], minlength=len(areas))
+        union = areas + mask.sum() - shared
+        overlaps[level] = float((shared / union)[1:].max(initial=0.0))
+    named = (numbers >= 1) & (numbers <= len(LEVELS))
+    return Score(film.name, dice(np.logical_or.reduce(list(masks.values())), named), overlaps)
+
+
+def bootstrap(values: dict[str, list[float]], seed: int, samples: int = 10_000) -> list[float]:
+    """Mean of the films' means, and the 2.5 and 97.5 % points over resampled films."""
+    means = np.array([np.mean(of_film) for of_film in values.values()])
+    picks = np.random.default_rng(seed).integers(0, len(means), (samples, len(means)))
+    low, high = np.percentile(means[picks].mean(axis=1), [2.5, 97.5])
+    return [float(means.mean()), float(low), float(high)]
+
+
+def divisions(films: Sequence[Labelled], count: int, seed: int) -> Iterator[list[Labelled]]:
+    """The films to test on, of each random division; all films come up about equally often."""
+    a_round = len(films) // TEST_FILMS
+    for number in range(count):
+        order = np.random.default_rng([seed, number // a_round]).permutation(len(films))
+        first = number % a_round * TEST_FILMS
+        yield [films[index] for index in order[first : first + TEST_FILMS]]
+
+
+def reduced(film: Labelled, rows: int) -> Labelled:
+    """The film at about `rows` rows, so that windows of it need no further smoothing."""
+    scale = min(1.0, rows / film.picture.shape[0])
+    size = [max(1, round(side * scale)) for side in film.picture.shape[::-1]]
+    picture = cv2.resize(film.picture, size, interpolation=cv2.INTER_AREA)
+    ratio = np.array(size) / film.picture.shape[::-1]
+    outlines = {level: points * ratio for level, points in film.outlines.items()}
+    return Labelled(film.name, picture, outlines)
+
+
+# --- The comparisons -------------------------------------------------------------------------
+
+
+def test_synthetic_only(model: nn.Module, real: Sequence[Labelled], size: tuple[int, int]) -> dict:
+    """Figures of the network that has seen no real film."""
+    scores = [score(model, film, size) for film in real]
+    found = {
+        f"found_{level}": float(np.mean([s.overlaps[level] >= FOUND_IOU for s in scores]))
+        for level in LEVELS
+    }
+    for one in sorted(scores, key=lambda s: s.dice):
+        overlaps = " ".join(f"{one.overlaps[level]:.2f}" for level in LEVELS)
+        print(f"  {one.film}: Dice {one.dice:.3f}, IoU {overlaps}", flush=True)
+    return {
+        "synthetic_only_dice": float(np.mean([s.dice for s in scores])),
+        **found,
+        "found_worst_level": min(found.values()),
+    }
+
+
+def compare(
+    pretrained: nn.Module,
+    real: Sequence[Labelled],
+    count: int,
+    steps: int,
+    size: tuple[int, int],
+    seed: int,
+) -> dict:
+    """Figures of synthetic films before 18 real ones against the 18 alone."""
+    makers: dict[str, Callable[[int], nn.Module]] = {
+        "synthetic_first": lambda _: copy.deepcopy(pretrained),
+        "real_alone": lambda number: new_network(seed + 1 + number),
+    }
+    of_film: dict[str, dict[str, list[float]]] = {name: {} for name in makers}
+    for number, tested in enumerate(divisions(real, count, seed)):
+        names = {film.name for film in tested}
+        seen = [reduced(film, size[0] * 3 // 2) for film in real if film.name not in names]
+        for name, make in makers.items():
+            print(f"Division {number + 1} of {count}, {name}", flush=True)
+            model = train(make(number), seen, steps, REAL_RATE, size, [seed, 2, number])
+            for film in tested:
+                result = score(model, film, size).dice
+                of_film[name].setdefault(film.name, []).append(result)
+            recent = np.mean([of_film[name][film.name][-1] for film in tested])
+            print(f"  Dice on the other {len(tested)}: {recent:.3f}", flush=True)
+    gains = {
+        film: np.subtract(values, of_film["real_alone"][film]).tolist()
+        for film, values in of_film["synthetic_first"].items()
+    }
+    gain, low, high = bootstrap(gains, seed)
+    means = {
+        f"{name}_dice": float(np.mean([np.mean(values) for values in films.values()]))
+        for name, films in of_film.items()
+    }
+    return {**means, "gain": gain, "gain_low": low, "gain_high": high, "gain_films": len(gains)}
+
+
+def main() -> None:
+    """Train, test and print the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--films", type=int, help="synthetic films (600)")
+    parser.add_argument("--steps", type=int, help="steps on synthetic films (2000)")
+    parser.add_argument("--real-steps", type=int, help="steps on 18 real films (400)")
+    parser.add_argument("--divisions", type=int, help="divisions of the real films (6); 0 for none")
+    parser.add_argument("--size", type=int, help="rows of the network's input (320)")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--quick", action="store_true", help="about a minute: far fewer steps")
+    options = parser.parse_args()
+    usual = (24, 60, 20, 1, 192) if options.quick else (600, 2000, 400, 6, 320)
+    asked = (options.films, options.steps, options.real_steps, options.divisions, options.size)
+    films, steps, real_steps, count, rows = (
+        value if given is None else given for given, value in zip(asked, usual, strict=True)
+    )
+    size = tuple(32 * math.ceil(side / 32) for side in (rows, 0.68 * rows))
+    real = real_films()
+    started = time.perf_counter()
+    synthetic = synthetic_films(films, options.seed)
+    print(f"Training on {films} synthetic films at {size[0]} x {size[1]} pixels", flush=True)
+    model = train(new_network(options.seed), synthetic, steps, RATE, size, [options.seed, 1])
+    figures = {"synthetic_films": films, "steps": steps, "real_films": len(real)}
+    figures |= test_synthetic_only(model, real, size)
+    print(json.dumps(figures), flush=True)
+    met = figures["synthetic_only_dice"] >= 0.80 and figures["found_worst_level"] >= 0.90
+    if count:
+        figures |= compare(model, real, count, real_steps, size, options.seed)
+        met = met and figures["gain_low"] > 0
+    figures["seconds"] = round(time.perf_counter() - started)
+    result = {"name": "synthetic_to_real", "figures": figures, "targets": TARGETS, "met": met}
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
