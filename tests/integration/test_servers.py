@@ -36,7 +36,8 @@ STARTS = {"orthanc": orthanc, "dcmqrscp": dcmqrscp}
 def call(tool: str, port: int, *options: object, title: str = TITLE) -> tuple[int, str]:
     """Call a server with one of dcmtk's tools; return its exit status and what it said."""
     command = [program(tool), "-v", *options, "-aet", CALLER, "-aec", title, HOST, port]
-    run = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    # Names come in the character set of the object.
+    run = subprocess.run(list(map(str, command)), capture_output=True, text=True, errors="replace")
     return run.returncode, run.stdout + run.stderr
 
 

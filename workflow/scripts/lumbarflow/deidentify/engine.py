@@ -50,6 +50,7 @@ _DATE = re.compile(r"(\d{4})[.-]?(\d\d)[.-]?(\d\d)")  # with dots before 1993 (P
 _OLDEST_YEARS = 89
 _DAYS = {"Y": 365.25, "M": 365.25 / 12, "W": 7, "D": 1}
 _DUMMIES = {"DA": "19000101", "DT": "19000101", "TM": "000000", "CS": "OTHER"}
+_DUMMY_OF = {"RescaleType": "US"}  # unspecified (PS3.3 C.11.1.1.2): not any text is allowed
 _CODE_KEYWORDS = ("CodeValue", "CodingSchemeDesignator", "CodeMeaning")
 # Identifiers whose digits and words must not come up in a text that is kept, beside people's names.
 _IDENTIFIERS = (
@@ -243,7 +244,7 @@ class _Work:
                 # Without it the picture would be another one.
                 raise InputError(f"{_label(tag)} cannot be read") from None
         if outcome is Action.DUMMY:
-            value = _DUMMIES.get(vr, "removed")
+            value = _DUMMY_OF.get(keyword_for_tag(tag)) or _DUMMIES.get(vr, "removed")
         if outcome is not Action.REMOVE:
             value = [] if value is None and vr == "SQ" else value
             target.add(DataElement(tag, vr, value, already_converted=same))
