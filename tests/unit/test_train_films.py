@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lumbarflow.errors import InputError
 from lumbarflow.files import write_json, write_png
 from lumbarflow.prepare.masks import class_planes, rasterise
-from lumbarflow.train.films import fit, full_size, load, place, scale_points
+from lumbarflow.train.films import fit, full_size, load, place, place_picture, scale_points
 
 CANVAS = 96, 64
 
@@ -174,3 +174,18 @@ def test_tiny_films_are_what_prepare_writes(tmp_path):
     prepared, _ = tiny_films.write(tmp_path)
     coco = json.loads((prepared / "coco" / "train.json").read_text())
     assert [category["name"] for category in coco["categories"]] == tiny_films.CLASSES
+
+
+def test_networks_see_films_of_weak_contrast_stronger():
+    rng = np.random.default_rng(4)
+    rows, columns = np.mgrid[:300, :160]
+    strong = 128 + 70 * np.sin(rows / 17) * np.cos(columns / 23) + rng.normal(0, 6, (300, 160))
+    weak = 100 + (strong - 128) / 4
+    seen = [place_picture(np.rint(film).astype(np.uint8), (352, 192)) for film in (strong, weak)]
+    box = fit((300, 160), (352, 192))
+    inside = np.s_[: box.rows, : box.columns]
+    spread = [picture[inside].std() for picture in seen]
+    assert spread[1] / spread[0] > 1.5 * weak.std() / strong.std()
+    for picture in seen:
+        assert picture.shape == (352, 192) and picture.dtype == np.uint8
+        assert not picture[box.rows :].any() and not picture[:, box.columns :].any()

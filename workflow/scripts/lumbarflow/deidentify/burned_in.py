@@ -41,6 +41,8 @@ _MARKS = (0.3, 0.65)  # probabilities from which a pixel counts as text
 _UNCLIP = 1.6  # the network marks lines shrunk by area over outline times this
 _LARGEST = 0.4  # of the shorter side of a film: the height of a line with its margins
 _SMALL = 0.06  # of that side: lines under it are smaller than vertebrae
+_MOST_HIDDEN = 0.009  # of a film, by one box
+_DARK = 24  # grey levels: darker is no patient
 _PADDING = 8  # pixels; without them letters at the edge are not seen
 _END = 1.5  # heights of a line by which it may go on, unseen, at both ends
 _STRIP = 48  # rows of what the second network reads
@@ -449,9 +451,17 @@ def _find(networks: _Networks, picture: np.ndarray) -> BurnedIn:
         blank += _without(box, kept)
     known = [box for box, _ in texts] + [marker.box for marker in markers]
     open_questions = any(all(_covered(box, other) < 0.9 for other in known) for box in doubtful)
-    return BurnedIn(
-        tuple(blank), tuple(marker.box for marker in markers), open_questions or bool(new)
-    )
+    uncertain = open_questions or bool(new) or any(_hides_much(picture, box) for box in blank)
+    return BurnedIn(tuple(blank), tuple(marker.box for marker in markers), uncertain)
+
+
+def _hides_much(picture: np.ndarray, box: Box) -> bool:
+    """Whether a box to be blanked holds a good part of the patient: threads of screws look like
+    letters, and blanking them on a film that is kept would take vertebrae with them."""
+    top, left, bottom, right = box
+    part = picture[top:bottom, left:right]
+    lit = np.count_nonzero((part > _DARK) & (part < 255 - _DARK))
+    return lit > _MOST_HIDDEN * picture.size
 
 
 def _left_over(

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import cv2
 import mmdet.models  # noqa: F401  (registers the networks)
 import numpy as np
 import torch
@@ -31,7 +30,7 @@ from ..errors import InputError
 from ..prepare.masks import class_planes, rasterise
 from ..train import augment, checkpoints
 from ..train.batches import Items, Passes, dice
-from ..train.films import TrainingFilms, fit, place
+from ..train.films import TrainingFilms, fit, place_picture
 from ..train.history import History
 from ..train.schedule import learning_rate_factor
 from .base import Instance, Settings, device, fetching_weights, loader_workers
@@ -348,7 +347,7 @@ def _instances(
     settings: Settings,
     thresholds: dict[str, float],
 ) -> Iterator[Instance]:
-    canvas = place(film, settings.size, cv2.INTER_AREA)
+    canvas = place_picture(film, settings.size)
     scale = fit(film.shape, settings.size).scale
     batch = {
         "inputs": [_tensor(canvas)],

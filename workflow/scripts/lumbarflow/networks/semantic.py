@@ -20,7 +20,7 @@ from ..errors import InputError
 from ..prepare.masks import class_planes
 from ..train import augment, checkpoints
 from ..train.batches import Items, Passes, dice
-from ..train.films import TrainingFilms, fit, place
+from ..train.films import TrainingFilms, fit, place_picture
 from ..train.history import History
 from ..train.schedule import learning_rate_factor
 from .base import Instance, Settings, device, fetching_weights, loader_workers
@@ -204,7 +204,7 @@ def _validate(model: nn.Module, films: TrainingFilms, settings: Settings) -> tup
 def _probabilities(model: nn.Module, film: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Class probabilities (classes x rows x columns of the film, float32)."""
     box = fit(film.shape, size)
-    picture = _tensor(place(film, size, cv2.INTER_AREA))
+    picture = _tensor(place_picture(film, size))
     inside = torch.sigmoid(_logits(model, picture[None]))[0, :, : box.rows, : box.columns]
     planes = inside.cpu().numpy()
     return np.stack(
