@@ -21,7 +21,7 @@ from lumbarflow.deidentify import burned_in
 from lumbarflow.deidentify.burned_in import BurnedIn, TextFinder, blanked
 
 FINDER = TextFinder()
-FILM = synthetic(77, 11)
+FILM = synthetic(77, 5)
 
 
 def film_with(place: tuple[float, float], *words: str, height: int = 30, turn: int = 0):
@@ -99,7 +99,8 @@ def test_a_single_letter_stays():
 
 @pytest.mark.parametrize("word", ["L", "LAT", "ERECT"])
 def test_initials_beside_a_marker_go_and_the_marker_stays(word):
-    picture, (marker, initials) = film_with((0.5, 0.5), word, "JS", height=36)
+    # Near the border, where markers lie.
+    picture, (marker, initials) = film_with((0.6, 0.08), word, "JS", height=36)
     found = FINDER.find(picture)
     assert share_hidden(initials, found) >= 0.99
     assert share_hidden(marker, found) == 0
