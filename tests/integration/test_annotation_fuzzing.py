@@ -20,6 +20,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from via3 import via3_project
 
 from lumbarflow.annotate.reading import read
 from lumbarflow.annotate.reading.shapes import MAX_COORDINATE, MAX_POINTS
@@ -90,20 +91,8 @@ VIA2 = {
     "_via_attributes": {"region": {"structure": {"type": "text"}}, "file": {}},
     "_via_image_id_list": ["a.png10", "z.png9"],
 }
-VIA3 = {
-    "project": {"vid_list": ["1", "2"]},
-    "config": {"file": {"loc_prefix": {"1": "", "3": "films/"}}},
-    "attribute": {
-        "1": {"aname": "structure", "type": 4, "options": {"0": "cage", "1": "screw"}},
-        "2": {"aname": "level", "type": 1, "options": {}},
-        "3": {"aname": "seen", "type": 2, "options": {"0": "yes", "1": "no"}},
-    },
-    "file": {
-        "1": {"fid": "1", "fname": "a.png", "type": 2, "loc": 3, "src": "a.png"},
-        "2": {"fid": "2", "fname": "b.png", "type": 2, "loc": 4, "src": "data:;base64,YWJj"},
-    },
-    "view": {"1": {"fid_list": ["1"]}, "2": {"fid_list": ["2"]}},
-    "metadata": {
+VIA3 = via3_project(
+    **{
         str(n): {"vid": str(1 + n % 2), "flg": 0, "z": [], "xy": xy, "av": {"1": "0", "3": "0,1"}}
         for n, xy in enumerate(
             [
@@ -112,8 +101,8 @@ VIA3 = {
                 *([9, 5, 0, 0, 5, -5, 0], []),
             ]
         )
-    },
-}
+    }
+)
 COCO = {
     "images": [
         {"id": 1, "file_name": "a.png", "width": 40, "height": 60},

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pycocotools import mask as coco_mask
+from via3 import via3_project
 
 from lumbarflow.annotate.reading import read
 from lumbarflow.annotate.reading.shapes import CURVE_POINTS, MAX_POINTS
@@ -272,24 +273,6 @@ def test_csv_rows_without_region_damage_and_commas_in_names(tmp_path):
     assert [region.shape for region in file.films[1].regions] == ["rect", "damaged"]
     assert file.films[1].attributes == {"quality": "good"}
     assert [note.message for note in file.problems] == ["row 4 of the file has 2 of 7 cells"]
-
-
-def via3_project(**metadata) -> dict:
-    return {
-        "project": {"pname": "p", "vid_list": ["1", "2"]},
-        "config": {"file": {"loc_prefix": {"1": "", "3": "films/"}}},
-        "attribute": {
-            "1": {"aname": "structure", "type": 4, "options": {"0": "cage", "1": "screw"}},
-            "2": {"aname": "level", "type": 1, "options": {}},
-            "3": {"aname": "seen", "type": 2, "options": {"0": "yes", "1": "no"}},
-        },
-        "file": {
-            "1": {"fid": "1", "fname": "a.png", "type": 2, "loc": 3, "src": "a.png"},
-            "2": {"fid": "2", "fname": "b.png", "type": 2, "loc": 4, "src": "data:,b"},
-        },
-        "view": {"1": {"fid_list": ["1"]}, "2": {"fid_list": ["2"]}, "3": {"fid_list": [1, 2]}},
-        "metadata": metadata,
-    }
 
 
 def drawn3(shape, vid="1", z=(), **values):

@@ -3,11 +3,10 @@ from pathlib import Path
 import pandas as pd
 
 from lumbarflow.annotate.records import read_records
-from lumbarflow.annotate.watching import pictures_digest, structures_digest
 from lumbarflow.files import write_json
 from lumbarflow.jobs import job
 from lumbarflow.linking import link_files
-from lumbarflow.prepare.coco import coco_dataset, training_digest
+from lumbarflow.prepare.coco import coco_dataset, subset_digests
 from lumbarflow.prepare.masks import write_masks
 from lumbarflow.train.films import full_size
 
@@ -16,19 +15,14 @@ with job(snakemake) as log:
     results = Path(snakemake.params.results)
     splits = pd.read_parquet(snakemake.input.splits)
     records = read_records(snakemake.input.records)
+    folders = Path(snakemake.input.records), results / "images" / "png"
     digests = {}
     for path in map(Path, snakemake.output.coco):
         films = splits[splits["subset"] == path.stem]
         dataset = coco_dataset(records, films, classes)
         write_json(path, dataset)
-        image_ids = films["image_id"].tolist()
-        digests[path.stem] = {"pictures": pictures_digest(results / "images" / "png", image_ids)}
-        # Networks do not see levels, metrics do.
-        if path.stem == "test":
-            structures = structures_digest(snakemake.input.records, image_ids)
-            digests[path.stem]["structures"] = structures
-        else:
-            digests[path.stem]["annotations"] = training_digest(dataset)
+        ids = films["image_id"].tolist()
+        digests[path.stem] = subset_digests(path.stem, dataset, ids, *folders)
     kept = results / "incoming" / "prepared" / "masks"
     changed = write_masks(kept, records, classes)
     link_files(kept, snakemake.output.masks, "*.png")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from ..annotate.watching import digest
+from ..annotate.watching import digest, pictures_digest, structures_digest
 from ..errors import InputError
 from .masks import Polygon, rasterise_window
 
@@ -82,6 +83,28 @@ def coco_dataset(
             for name, number in categories.items()
         ],
     }
+
+
+def subset_digests(
+    subset: str, dataset: Mapping[str, Any], image_ids: Sequence[str], records: Path, pictures: Path
+) -> dict[str, str]:
+    """Digests of just what training (train, val) or evaluation (test) uses of a subset.
+
+    Args:
+        subset: train, val or test.
+        dataset: its COCO data set.
+        image_ids: its films.
+        records: folder with `{image_id}.json`.
+        pictures: folder with `{image_id}.png`.
+
+    Returns:
+        `pictures`, and `structures` of test or `annotations` of the others: networks do not see
+        levels, metrics do.
+    """
+    digests = {"pictures": pictures_digest(pictures, image_ids)}
+    if subset == "test":
+        return digests | {"structures": structures_digest(records, image_ids)}
+    return digests | {"annotations": training_digest(dataset)}
 
 
 def training_digest(dataset: Mapping[str, Any]) -> str:

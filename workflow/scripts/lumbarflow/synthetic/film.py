@@ -87,7 +87,6 @@ def plan_film(
     pixel_spacing_mm: float,
     view: str = "lateral",
     *,
-    straight: bool = False,
     collimated: bool = True,
 ) -> FilmPlan:
     """Place a patient before the detector and list the structures to annotate (none on AP views).
@@ -102,7 +101,6 @@ def plan_film(
         shape: rows and columns.
         pixel_spacing_mm: at the detector; shape times spacing should be about 400 x 200 mm.
         view: "lateral" or "AP".
-        straight: the patient stands exactly side-on, neither turned nor leaning.
         collimated: whether a collimator cuts off what lies around.
     """
     rows, columns = shape
@@ -114,7 +112,7 @@ def plan_film(
     magnification = float(rng.uniform(1.08, 1.2))
     aside = np.array([rng.normal(10, 12), rng.normal(10, 25), 0.0])
     centred = spine.vertebra("L3").frame.origin + aside
-    lean = np.zeros(3) if straight else np.radians(rng.normal(0, (2.0, 1.0, 2.0)).clip(-4.5, 4.5))
+    lean = np.radians(rng.normal(0, (2.0, 1.0, 2.0)).clip(-4.5, 4.5))
     exposure = draw_exposure(rng)
     points = np.vstack(
         [v.section for v in whole] + [m.vertices for i in implants for _, m in i.solids]

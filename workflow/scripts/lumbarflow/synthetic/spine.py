@@ -142,9 +142,7 @@ def make_spine(rng: np.random.Generator, build: Build, bodies_only: bool = False
         frame = Frame((upper + lower) / 2, middle_axes)
         rings = _body_rings(ends, level.waist, dish, level.osteophytes)
         pedicles = _pedicles(level, frame, height)
-        vertebrae.append(
-            _vertebra(level.name, frame, ends, rings, height, dish, pedicles, level.waist)
-        )
+        vertebrae.append(_vertebra(level.name, frame, ends, rings, height, dish, pedicles))
         if not bodies_only:
             inner = _body_rings(
                 _inset(ends, 0.4 * size, 0.45 * size), level.waist, dish, level.osteophytes
@@ -262,7 +260,16 @@ def _body_rings(
     return np.concatenate([bottom, wall, top[::-1]])
 
 
-def _vertebra(level, frame, ends, rings, height, dish, pedicles, waist) -> Vertebra:
+def _vertebra(
+    level: str,
+    frame: Frame,
+    ends: tuple[_Endplate, _Endplate],
+    rings: np.ndarray,
+    height: float,
+    dish: tuple[float, float],
+    pedicles: tuple[Pedicle, Pedicle],
+) -> Vertebra:
+    """A vertebra of its body's rings (K x AROUND x 3, mm), from the lower endplate upwards."""
     upper, lower = ends
     half = AROUND // 2
     plain = [_oval(end.half_depth, end.half_width) for end in ends]
@@ -416,7 +423,7 @@ def _sacrum(rng: np.random.Generator, build: Build) -> tuple[list[Vertebra], lis
             level = Level(name, height, depth * sum(depths) / 2, width * sum(widths) / 2, 0, 0, 0,
                           (9.0 * size, 9.0 * size), 0.05, dish)  # fmt: skip
             pedicles = _pedicles(level, frame, height)
-            segments.append(_vertebra(name, frame, ends, rings, height, dish, pedicles, 0.05))
+            segments.append(_vertebra(name, frame, ends, rings, height, dish, pedicles))
         path.append((frame, ends[0].half_depth + ends[1].half_depth))
         upper, tilt = lower - 1.8 * size * _axes(lower_tilt)[1], lower_tilt
 
