@@ -2,8 +2,7 @@
 
 Sources:
     Sacral slope, lordosis L1-S1 and their correlation: Vialle et al., J Bone Joint Surg Am
-    2005;87:260 (300 volunteers: 41.2 +/- 8.4 and 60.2 +/- 10.3 degrees, r = 0.86; pelvic incidence
-    54.7 +/- 10.6).
+    2005;87:260 (300 volunteers: 41.2 +/- 8.4 and 60.2 +/- 10.3 degrees, r = 0.86).
     Depths, widths and pedicles: Panjabi et al., Spine 1991;16:888 (thoracic) and 1992;17:299
     (lumbar), rounded. Body and disc heights: Zhou et al., Eur Spine J 2000;9:242, rounded and
     carried on to the levels that it does not measure.
@@ -98,7 +97,6 @@ class Build:
     size: float
     sacral_slope: float  # radians
     lordosis: float  # L1-S1, radians, as drawn (before disease)
-    pelvic_tilt: float
     levels: tuple[Level, ...]
     variant: str | None  # "L6", "T13", "sacralised L5" or none
     density: float  # of bone, 1 in a healthy adult
@@ -162,7 +160,6 @@ def draw_build(
         size=size,
         sacral_slope=np.radians(slope),
         lordosis=np.radians(lordosis),
-        pelvic_tilt=np.radians(np.clip(rng.normal(13.2, 6.1), -3, 30)),
         levels=tuple(levels),
         variant=None,
         density=float(np.clip(rng.normal(1.15 - 0.005 * max(age - 30, 0), 0.12), 0.5, 1.4)),

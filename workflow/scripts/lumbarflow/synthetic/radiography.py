@@ -68,12 +68,12 @@ def draw_exposure(rng: np.random.Generator) -> Exposure:
     """Draw a film's technique and its vendor's processing."""
     return Exposure(
         kvp=float(rng.integers(78, 97)),
-        photons=float(np.exp(rng.uniform(np.log(300), np.log(6000)))),
-        scatter=float(rng.uniform(0.15, 0.9)),
+        photons=float(np.exp(rng.uniform(np.log(110), np.log(2500)))),
+        scatter=float(rng.uniform(0.2, 1.8)),
         blur_mm=float(rng.uniform(0.16, 0.4)),
         sharpening=float(rng.choice((0.0, rng.uniform(0.2, 1.2)), p=(0.4, 0.6))),
         equalisation=float(rng.uniform(0.4, 0.93)),
-        contrast=float(np.exp(rng.uniform(np.log(0.25), np.log(1.1)))),
+        contrast=float(np.exp(rng.uniform(np.log(0.2), np.log(1.0)))),
         brightness=float(rng.normal(0.6, 0.06)),
         toe=float(rng.uniform(0.7, 1.6)),
         grid_lines=(

@@ -99,8 +99,10 @@ def make_tissue(
     # Muscle, fat and organs differ a little in density.
     soft *= 1 + 0.035 * smooth_noise(rng, small, 26 / coarse.pixel_mm)
     soft *= 1 + 0.018 * smooth_noise(rng, small, 9 / coarse.pixel_mm)
+    soft *= 1 + rng.uniform(0.002, 0.014) * smooth_noise(rng, small, 3.5 / coarse.pixel_mm)
     if lateral:
         soft = _with_lungs(rng, spine, soft, points, coarse)
+        soft -= _mottled_gas(rng, spine, points, coarse)
     soft = cv2.resize(soft, (small[1] * step, small[0] * step), interpolation=cv2.INTER_CUBIC)
     soft = soft[: shape[0], : shape[1]].copy()
     soft -= 0.93 * path_length(_bowel(rng, spine, trunk), beam, shape)
@@ -139,7 +141,8 @@ def _with_lungs(
     """Take both lungs out of the trunk above the domes of the diaphragm."""
     top = spine.vertebra("T11").frame.origin
     x, y = points[..., 0] - top[0], points[..., 1] - top[1]
-    summit = rng.uniform(-34, 14)
+    summit = rng.uniform(-34, 34)
+    depth = rng.uniform(30, 75)  # below the dome's summit where a ray runs in lung throughout
     for _ in range(2):
         summit_x = rng.uniform(25, 60)
         fall = rng.uniform(0.006, 0.013)
@@ -147,10 +150,28 @@ def _with_lungs(
         # The recess behind ends on the twelfth rib.
         dome = -12 * np.logaddexp(-dome / 12, -rng.uniform(26, 52) / 12)
         above = np.clip((dome - y) / 4.0, 0, 1)
-        air = np.clip((dome - y) / 75, 0, 1) ** 0.55 * above
+        air = np.clip((dome - y) / depth, 0, 1) ** 0.55 * above
         vessels = 1 + 0.12 * smooth_noise(rng, soft.shape, 4.5 / beam.pixel_mm)
-        soft = soft * (1 - 0.27 * air * vessels).astype(np.float32)
+        soft = soft * (1 - 0.32 * air * vessels).astype(np.float32)
     return soft
+
+
+def _mottled_gas(
+    rng: np.random.Generator, spine: Spine, points: np.ndarray, beam: Beam
+) -> np.ndarray:
+    """Millimetres of gas mixed with stool in the colon: irregular patches before the spine."""
+    shape = points.shape[:2]
+    gas = np.zeros(shape, np.float32)
+    front = spine.vertebra("L3").frame.origin[0]
+    for _ in range(int(rng.integers(0, 4))):
+        centre = np.array([front + rng.uniform(10, 110), rng.uniform(-130, 90)])
+        radii = rng.uniform(15, 45, 2)
+        away = (((points[..., :2] - centre) / radii) ** 2).sum(axis=-1)
+        texture = smooth_noise(rng, shape, rng.uniform(3, 6) / beam.pixel_mm)
+        texture += 0.6 * smooth_noise(rng, shape, 1.8 / beam.pixel_mm)
+        patch = np.clip(texture + 0.8 - 1.6 * away, 0, 2) * np.clip(1.2 - away, 0, 1)
+        gas += (rng.uniform(6, 22) * patch).astype(np.float32)
+    return gas
 
 
 def _bowel(rng: np.random.Generator, spine: Spine, trunk: Trunk) -> Mesh:
