@@ -1,0 +1,1 @@
+"""Measure: from masks or outlines to labelled vertebrae and what can be measured on them."""
