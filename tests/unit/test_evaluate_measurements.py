@@ -18,6 +18,7 @@ from lumbarflow.evaluate.measurements import (
     intraclass_correlation,
     reliability,
     summarise,
+    wrong_levels,
 )
 
 # Six targets rated by four judges: Shrout and Fleiss 1979, table 2.
@@ -133,6 +134,14 @@ def test_the_right_value_of_the_wrong_level_is_wrong():
     )
     right = table.set_index("site")["right"].to_dict()
     assert right == {"L1/L2": False, "L3/L4": False, "L4/L5": True}
+
+
+def test_levels_given_to_bodies_of_another():
+    table = pd.DataFrame(
+        [("a", "L3", "L4"), ("a", "L4", "L5"), ("a", "L2", None), ("b", "L1", "L1")],
+        columns=["image_id", "level", "predicted_level"],
+    ).astype("string")
+    assert wrong_levels(table) == {"a": {"L4", "L5"}}
 
 
 def test_pixels_and_millimetres_are_not_subtracted():

@@ -72,8 +72,8 @@ def compare(
             and of its names those that have a tolerance.
         levels: by image_id the levels that the film shows. Reference values of other levels, such
             as of bodies above the collimated field, are then not expected to be measured.
-        wrong_levels: by image_id the levels that the network gave to bodies which have another
-            one; what is said of them is wrong, however near its value.
+        wrong_levels: what :func:`wrong_levels` returns; what is said of these levels is wrong,
+            however near its value.
 
     Returns:
         The columns of :data:`COMPARED`, by image_id, name and site: a row for each expected value
@@ -297,6 +297,18 @@ def error_sds(compared: pd.DataFrame) -> dict[str, float]:
         for name, rows in errors.groupby("name")
         if rows["image_id"].nunique() >= MIN_FILMS
     }
+
+
+def wrong_levels(instances: pd.DataFrame) -> dict[str, set[str]]:
+    """By image_id, the levels that were given to bodies which have another one.
+
+    Args:
+        instances: image_id, level and predicted_level of matched vertebrae, as in
+            `metrics/instances.parquet` after labelling, of one network.
+    """
+    both = instances.dropna(subset=["level", "predicted_level"])
+    wrong = both[both["level"] != both["predicted_level"]]
+    return {str(film): set(rows["predicted_level"]) for film, rows in wrong.groupby("image_id")}
 
 
 def _metrics(

@@ -64,7 +64,6 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "body_height_posterior": Tolerance(2.0, "mm", 1.0),
     "wedge_ratio": Tolerance(0.1, "1", 0.045),
     "biconcavity_ratio": Tolerance(0.1, "1", 0.045),
-    "crush_ratio": Tolerance(0.1, "1", 0.045),
     "genant_grade": Tolerance(0.5, "1", 0.5),
     "disc_height_anterior": Tolerance(1.5, "mm", 0.8),
     "disc_height_middle": Tolerance(1.5, "mm", 0.8),
@@ -86,6 +85,14 @@ LUMBAR = ("L1", "L2", "L3", "L4", "L5")
 #: Below, a value is more probably wrong than right.
 UNCERTAIN_BELOW = 0.5
 
+# Features from 0 to 1 of which a reader may be told as the weakest.
+_WEAKNESSES = {
+    "level": "the level",
+    "facing": "the side to which the patient faces",
+    "score": "the network's score",
+    "quality": "the outline",
+    "support": "the endplates",
+}
 # Nothing is certain: confidences stay within these, which also keeps their logits finite.
 _LEAST, _MOST = 0.01, 0.99
 # Values of a film share its contours and levels: together they count as this many.
@@ -344,10 +351,10 @@ def _why(measurement: Measurement) -> str:
     limit = limit_of(measurement.name, measurement.unit)
     within = "right" if limit is None else f"within {limit:g} {measurement.unit}".removesuffix(" 1")
     reason = f"only {measurement.confidence:.0%} likely to be {within}"
-    shares = {k: v for k, v in measurement.features.items() if 0 <= v < 1 and "_px" not in k}
-    if shares:
-        name = min(shares, key=lambda key: (shares[key], key))
-        reason += f"; least sure: {name.replace('_', ' ')} ({shares[name]:.2f})"
+    known = [name for name in _WEAKNESSES if name in measurement.features]
+    if known:
+        weakest = min(known, key=measurement.features.__getitem__)
+        reason += f"; weakest: {_WEAKNESSES[weakest]} ({measurement.features[weakest]:.2f})"
     return reason
 
 
