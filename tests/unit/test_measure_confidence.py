@@ -60,11 +60,11 @@ def test_the_default_leaves_confidences_alone_but_claims_no_certainty():
 
 
 def test_low_confidence_makes_a_value_uncertain_and_says_why():
-    low = measurement(0.34, features={"support": 0.31, "quality": 0.8, "residual": 0.1})
+    low = measurement(0.34, features={"level": 0.65, "support": 0.6, "other": 0.1})
     (found,) = calibrated([low])
     assert found.status == "uncertain"
     assert found.value == low.value
-    assert found.reason == ("only 34% likely to be within 5 deg; weakest: the endplates (0.31)")
+    assert found.reason == ("only 34% likely to be within 5 deg; weakest: the level (0.65)")
     assert calibrated([low], uncertain_below=0.3)[0].status == "measured"
     assert calibrated([measurement(0.5)])[0] == measurement(0.5)
 

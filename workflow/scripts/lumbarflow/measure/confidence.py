@@ -85,13 +85,15 @@ LUMBAR = ("L1", "L2", "L3", "L4", "L5")
 #: Below, a value is more probably wrong than right.
 UNCERTAIN_BELOW = 0.5
 
-# Features from 0 to 1 of which a reader may be told as the weakest.
+# Features from 0 to 1 of which a reader may be told as the weakest: their words, and what they
+# commonly are.
 _WEAKNESSES = {
-    "level": "the level",
-    "facing": "the side to which the patient faces",
-    "score": "the network's score",
-    "quality": "the outline",
-    "support": "the endplates",
+    "level": ("the level", 1.0),
+    "facing": ("the side to which the patient faces", 1.0),
+    "score": ("the network's score", 0.95),
+    "quality": ("the outline", 0.9),
+    "support": ("the endplates", 0.8),
+    "evenness": ("how even the endplates are", 0.9),
 }
 # Nothing is certain: confidences stay within these, which also keeps their logits finite.
 _LEAST, _MOST = 0.01, 0.99
@@ -351,10 +353,10 @@ def _why(measurement: Measurement) -> str:
     limit = limit_of(measurement.name, measurement.unit)
     within = "right" if limit is None else f"within {limit:g} {measurement.unit}".removesuffix(" 1")
     reason = f"only {measurement.confidence:.0%} likely to be {within}"
-    known = [name for name in _WEAKNESSES if name in measurement.features]
+    known = {name: measurement.features[name] for name in _WEAKNESSES.keys() & measurement.features}
     if known:
-        weakest = min(known, key=measurement.features.__getitem__)
-        reason += f"; weakest: {_WEAKNESSES[weakest]} ({measurement.features[weakest]:.2f})"
+        weakest = min(sorted(known), key=lambda name: known[name] / _WEAKNESSES[name][1])
+        reason += f"; weakest: {_WEAKNESSES[weakest][0]} ({known[weakest]:.2f})"
     return reason
 
 
