@@ -123,6 +123,20 @@ def test_every_expected_and_every_measured_value_has_a_row():
     )
     assert rows["right"].to_list() == [pd.NA, pd.NA, False, True, pd.NA]
     assert (rows["unit"] == "mm").all()
+    assert rows.index[~rows["expected"]].tolist() == ["L2/L3"]
+
+
+def test_what_is_measured_beyond_the_levels_of_the_film_counts_as_error_but_not_as_a_share():
+    rows = [("a", "slip", site) for site in ("T10/T11", "L4/L5")]
+    table = compare(
+        measured((*rows[0], 2.0, "mm", "measured", 0.9)),
+        known(*((*row, 0.0, "mm") for row in rows)),
+        levels={"a": {"L4", "L5"}},
+    )
+    assert table["expected"].tolist() == [True, False]
+    summary = summarise(table)
+    assert metric(summary, "share_measurable") == 0
+    assert metric(summary, "mae") == 2
 
 
 def test_the_right_value_of_the_wrong_level_is_wrong():

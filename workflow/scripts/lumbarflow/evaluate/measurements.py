@@ -22,6 +22,7 @@ COMPARED = {
     "unit": "string",
     "status": "string",
     "confidence": "float64",
+    "expected": "bool",
     "tolerance": "float64",
     "right": "boolean",
 }
@@ -78,10 +79,10 @@ def compare(
     Returns:
         The columns of :data:`COMPARED`, by image_id, name and site: a row for each expected value
         and for each measured one. error is value - reference, null where one of them is missing or
-        their units differ; status is `not_measurable` where there is no row; tolerance is in the
-        row's unit; right tells whether the error lies within it and the levels are right, null
-        where that cannot be told. Where nothing in the reference answers to a value, reference is
-        null.
+        their units differ; status is `not_measurable` where there is no row; expected is false of
+        what was measured beyond the reference or its levels; tolerance is in the row's unit; right
+        tells whether the error lies within it and the levels are right, null where that cannot be
+        told. Where nothing in the reference answers to a value, reference is null.
     """
     keys = ["image_id", "name", "site"]
     names = set(reference["name"]) & set(TOLERANCES)
@@ -91,10 +92,9 @@ def compare(
     found = measured.loc[measured["name"].isin(names) & measured["image_id"].isin(films)]
     found = found[[*keys, "value", "unit", "status", "confidence"]]
     both = known.merge(found, on=keys, how="outer", suffixes=("_reference", ""))
-    has_value = both["value"].notna()
-    expected = both["reference"].notna()
+    both["expected"] = both["reference"].notna()
     if levels is not None:
-        expected &= pd.Series(
+        both["expected"] &= pd.Series(
             [
                 levels_of(site) <= set(levels.get(film, ()))
                 for film, site in zip(both["image_id"], both["site"], strict=True)
@@ -102,14 +102,14 @@ def compare(
             index=both.index,
             dtype=bool,
         )
-    both = both[expected | has_value].sort_values(keys, ignore_index=True)
+    both = both[both["expected"] | both["value"].notna()].sort_values(keys, ignore_index=True)
     both["status"] = both["status"].fillna("not_measurable")
     both["confidence"] = both["confidence"].fillna(0.0)
     same_unit = both["unit"] == both["unit_reference"]
     both["error"] = (both["value"] - both["reference"]).where(same_unit)
     # What has no value has no unit of its own: it belongs to the rows of its reference.
     both["unit"] = both["unit"].where(both["value"].notna(), both["unit_reference"])
-    in_pixels = reference[reference["unit"] == "px"]
+    in_pixels = known[known["unit"] == "px"].rename(columns={"reference": "value"})
     scales = {film: film_scale(rows) for film, rows in in_pixels.groupby("image_id")}
     both["tolerance"] = [
         limit_of(name, unit, scales.get(film))
@@ -315,7 +315,7 @@ def _metrics(
     group: pd.DataFrame, statuses: Sequence[str], seed: int, n_boot: int
 ) -> dict[str, dict[str, float]]:
     """value, ci_low, ci_high and n of each metric, from sums over the clusters."""
-    expected = group["reference"].notna()
+    expected = group["expected"]
     pairs = group["error"].notna() & group["status"].isin(statuses)
     error = group["error"].where(pairs, 0.0)
     middle = ((group["value"] + group["reference"]) / 2).where(pairs)
