@@ -64,6 +64,7 @@ TOLERANCES: Mapping[str, Tolerance] = {
     "body_height_posterior": Tolerance(2.0, "mm", 1.0),
     "wedge_ratio": Tolerance(0.1, "1", 0.045),
     "biconcavity_ratio": Tolerance(0.1, "1", 0.045),
+    "crush_ratio": Tolerance(0.1, "1", 0.045),
     "genant_grade": Tolerance(0.5, "1", 0.5),
     "disc_height_anterior": Tolerance(1.5, "mm", 0.8),
     "disc_height_middle": Tolerance(1.5, "mm", 0.8),
