@@ -108,18 +108,21 @@ def decode(rows: pd.DataFrame, classes: Collection[str] = VERTEBRAE) -> list[Bod
     found = []
     for row in rows[rows["class_name"].isin(list(classes))].itertuples():
         size = [int(row.rle_height), int(row.rle_width)]
-        plane = coco_mask.decode({"size": size, "counts": row.rle_counts.encode("ascii")})
-        x, y, width, height = cv2.boundingRect(plane.T)  # stored by columns
-        x, y, width, height = y, x, height, width
-        if width and height:
-            window = np.ascontiguousarray(plane[y : y + height, x : x + width]) > 0
-            level = None if pd.isna(row.level) else str(row.level)
-            found.append(
-                Body(
-                    str(row.instance_id), row.class_name, float(row.score), (x, y), window,
-                    level=level,
-                )
-            )  # fmt: skip
+        run_lengths = {"size": size, "counts": row.rle_counts.encode("ascii")}
+        x, y, width, height = (int(value) for value in coco_mask.toBbox(run_lengths))
+        if not width or not height:
+            continue
+        plane = coco_mask.decode(run_lengths)
+        found.append(
+            Body(
+                str(row.instance_id),
+                row.class_name,
+                float(row.score),
+                (x, y),
+                np.ascontiguousarray(plane[y : y + height, x : x + width]).astype(bool),
+                level=None if pd.isna(row.level) else str(row.level),
+            )
+        )
     return found
 
 
@@ -345,17 +348,16 @@ def _split(
     """A body as it is, or its parts from cranial to caudal where it is several in one."""
     body = seen.body
     others = [other for other in all_seen if other is not seen]
-    masks = _divided(body.mask, body.class_name, _upwards(seen, others, unit), unit, settings)
-    if len(masks) == 1:
+    windows = _divided(body.mask, body.class_name, _upwards(seen, others, unit), unit, settings)
+    if len(windows) == 1:
         return [seen]
     parts = []
-    for number, mask in enumerate(masks):
-        x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    for number, ((x, y), mask) in enumerate(windows):
         part = replace(
             body,
             instance_id=f"{body.instance_id}-{chr(ord('a') + number)}",
             origin=(body.origin[0] + x, body.origin[1] + y),
-            mask=np.ascontiguousarray(mask[y : y + height, x : x + width]),
+            mask=mask,
             outline=None,
             level=None,
             repair="split",
@@ -376,16 +378,29 @@ def _split(
 
 def _divided(
     mask: np.ndarray, class_name: str, up: np.ndarray, unit: float, settings: Separation
-) -> list[np.ndarray]:
-    """The masks of the bodies in a mask, from cranial to caudal; one where it is one."""
+) -> list[tuple[tuple[int, int], np.ndarray]]:
+    """The bodies in a mask, from cranial to caudal: x and y of each one's window, and its mask.
+
+    Where the mask is one body, it comes back as it is.
+    """
+    whole = [((0, 0), mask)]
     cut = _best_cut(mask, class_name, up, unit, settings)
     if cut is None:
-        return [mask]
-    halves = [_largest(half) for half in _flooded(mask, *cut, unit)]
+        return whole
+    halves = [_cropped(_largest(half)) for half in _flooded(mask, *cut, unit)]
     least = settings.speck * _AREA * unit**2
-    if min(np.count_nonzero(half) for half in halves) < least:
-        return [mask]
-    return [part for half in halves for part in _divided(half, class_name, up, unit, settings)]
+    if min(np.count_nonzero(half) for _, half in halves) < least:
+        return whole
+    return [
+        ((x + dx, y + dy), part)
+        for (x, y), half in halves
+        for (dx, dy), part in _divided(half, class_name, up, unit, settings)
+    ]
+
+
+def _cropped(mask: np.ndarray) -> tuple[tuple[int, int], np.ndarray]:
+    x, y, width, height = cv2.boundingRect(mask.view(np.uint8))
+    return (x, y), np.ascontiguousarray(mask[y : y + height, x : x + width])
 
 
 def _best_cut(
@@ -507,7 +522,7 @@ def _flooded(
     What lies clearly on either side of the straight cut are the markers; from there the distance
     transform is flooded, its hills first.
     """
-    y, x = np.mgrid[: mask.shape[0], : mask.shape[1]]
+    y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
     side = (x + 0.5 - point[0]) * normal[0] + (y + 0.5 - point[1]) * normal[1]
     return mask & (side < 0), mask & (side >= 0)
 
