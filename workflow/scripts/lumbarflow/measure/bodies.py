@@ -87,7 +87,7 @@ _AREA = 0.81  # of a typical lumbar body, relative to its squared depth
 _PITCH = 1.2  # from centre to centre of neighbours, relative to the depth
 _OTHER_CLASS = 2.0  # odds against a body that the network gave the other class
 # Odds of a cut as wide as its surroundings, and how they fall for a neck.
-_NECK_WEIGHT, _NECK = 8.0, 0.75
+_NECK_WEIGHT, _NECK = 14.0, 0.75
 _TILTS = np.radians(np.arange(-24, 25, 6))
 _STEPS = 20  # of a width profile, per typical depth
 
