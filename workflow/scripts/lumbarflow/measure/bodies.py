@@ -83,6 +83,7 @@ _LUMBAR, _S1, _S2 = _KINDS = (
     _Kind("sacral_vertebra", (1.1, 1.4), (0.12, 0.15), (0.55, 0.75)),
 )
 _DEPTH_SPREAD = 0.15
+_SOFT = 0.25
 _AREA = 0.81  # of a typical lumbar body, relative to its squared depth
 _PITCH = 1.2  # from centre to centre of neighbours, relative to the depth
 _OTHER_CLASS = 2.0  # odds against a body that the network gave the other class
@@ -90,6 +91,9 @@ _OTHER_CLASS = 2.0  # odds against a body that the network gave the other class
 _NECK_WEIGHT, _NECK = 14.0, 0.75
 _TILTS = np.radians(np.arange(-24, 25, 6))
 _STEPS = 20  # of a width profile, per typical depth
+# How far on either side of a straight cut the watershed may move it, relative to the depth, and
+# the levels of its flood.
+_BAND, _LEVELS = 0.08, 12
 
 
 # --- Reading and writing ---------------------------------------------------------------------
@@ -326,7 +330,8 @@ def _odds(height: np.ndarray, depth: np.ndarray, unit: float, kind: _Kind) -> np
     """How odd bodies of these sizes (px) are for their kind: 0 not at all, then squared spreads."""
     aspect = np.maximum(height, 1e-6) / np.maximum(depth, 1e-6)
     low, high = kind.aspect
-    odd = (np.maximum(np.log(low / aspect), 0) / kind.aspect_spread[0]) ** 2
+    odd = (np.log(aspect / np.sqrt(low * high)) / _SOFT) ** 2
+    odd += (np.maximum(np.log(low / aspect), 0) / kind.aspect_spread[0]) ** 2
     odd += (np.maximum(np.log(aspect / high), 0) / kind.aspect_spread[1]) ** 2
     relative = np.maximum(depth, 1e-6) / unit
     low, high = kind.depth
@@ -524,7 +529,25 @@ def _flooded(
     """
     y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
     side = (x + 0.5 - point[0]) * normal[0] + (y + 0.5 - point[1]) * normal[1]
-    return mask & (side < 0), mask & (side >= 0)
+    upper, lower = mask & (side < 0), mask & (side >= 0)
+    (left, top), near = _cropped(mask & (np.abs(side) < _BAND * unit))
+    box = np.s_[top : top + near.shape[0], left : left + near.shape[1]]
+    hills = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 5)[box]
+    flooded = np.where(near, 0, upper[box] + 2 * lower[box])
+    if not flooded.any():
+        return upper, lower
+    for level in np.linspace(hills[near].max(), 0, _LEVELS + 1)[1:]:
+        dry = near & (hills >= level) & (flooded == 0)
+        if dry.any():
+            # Whatever the water reaches at this level goes to the nearest shore.
+            _, shore = cv2.distanceTransformWithLabels(
+                (flooded == 0).view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
+            )
+            owner = np.zeros(int(shore.max()) + 1, flooded.dtype)
+            owner[shore[flooded > 0]] = flooded[flooded > 0]
+            flooded[dry] = owner[shore[dry]]
+    upper[box], lower[box] = flooded == 1, flooded == 2
+    return upper, lower
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
