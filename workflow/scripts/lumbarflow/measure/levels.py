@@ -81,7 +81,7 @@ _OVERLAP = 4.0  # by which masks of neighbours overlap at most, mm; beyond it th
 _ANY_SIZE, _ANY_GAP, _ANY_ANGLE, _ANY_TAPER = 0.4, 1 / 60, 1 / 60, 0.8
 _UNSEEN = 0.6  # of the greatest density, where a value is not known
 
-_SCALES = np.arange(-3, 4) * 0.045  # log, about the first guess
+_SCALES = np.arange(-4, 5) * 0.035  # log, about the first guess
 _SHARES = np.array([0.5, 0.75, 1.0, 1.25, 1.5])  # lordosis relative to the typical one
 _MOST_MISSED, _MOST_EXTRA = 2, 2  # in one step
 _LEAST = 1 / 3  # probability with which a level is told
