@@ -6,7 +6,8 @@ What lies off the bowed line counts little (iteratively reweighted least squares
 weights; Holland and Welsch, Commun Stat A 1977;6:813), so that spurs, notches, rounded corners and
 bulges of a mask tilt nothing. Where the straight lines of two sides meet is a corner: that of the
 rim without osteophytes, as morphometry wants it (Hurxthal, Am J Roentgenol 1968;103:635). What
-sticks out beyond the walls at a corner, and is thick enough to survive an opening, is an osteophyte.
+sticks out beyond the walls at a corner, and is thick enough to survive an opening, is an
+osteophyte.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ _SAMPLES = 80  # points of a side
 _BINS = np.linspace(-0.94, 0.94, 25)
 _CLOSE = 5 * _NOISE  # so near to the fitted line the contour follows it
 _SHARPEST = 0.3  # sine of the smallest angle of a body's corner
-# Grid in which osteophytes are found: cells of half the depth, about 0.3 mm; the least length of one,
-# relative to the depth, about 1.5 mm: that much contours err.
+# Cells to half the depth, in which osteophytes are found: about 0.3 mm each; and the least length of
+# one, relative to the depth, about 1.5 mm: that much contours err.
 _CELLS = 56
 _SHORTEST = 0.045
 _THIN = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (3, 3))
@@ -398,7 +399,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def area(points: np.ndarray) -> float:
-    """Signed area of a closed polygon (N x 2), positive where it runs from the x towards the y axis."""
+    """Signed area of a closed polygon (N x 2): positive where it runs from the x to the y axis."""
     x, y = (points - points[0]).T
     return float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2)
 
