@@ -48,7 +48,7 @@ _SAMPLES = 80  # points of a side
 _BINS = np.linspace(-0.94, 0.94, 25)
 _CLOSE = 5 * _NOISE  # so near to the fitted line the contour follows it
 _SHARPEST = 0.3  # sine of the smallest angle of a body's corner
-# Cells to half the depth, in which osteophytes are found: about 0.3 mm each; and the least length of
+# Cells to half the depth, in which osteophytes are found: about 0.3 mm each; the least length of
 # one, relative to the depth, about 1.5 mm: that much contours err.
 _CELLS = 56
 _SHORTEST = 0.045
