@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import pairwise
 
 import cv2
@@ -16,6 +17,7 @@ import numpy as np
 from ..annotate.spine import RANK, skipped
 from .anatomy import CORNERS, Endplate, Implant, LabelledSpine, Measurement, Shape, Vertebra
 from .geometry import ALIKE, COBB, measure
+from .hardware import Screw, centre, screw
 
 #: Every name, and the unit of its values; `length` is mm, or px where the spacing is unknown.
 QUANTITIES = {
@@ -165,6 +167,12 @@ class _Film:
                 self.place[level] = index
         self.of_level = {level: spine.vertebrae[index] for level, index in self.place.items()}
         self.unlabelled = any(vertebra.level is None for vertebra in spine.vertebrae)
+        self.plates = {
+            (level, side): _Plate(getattr(vertebra.shape, side))
+            for level, vertebra in self.of_level.items()
+            if vertebra.shape is not None
+            for side in _SIDES
+        }
         self.order = _expected_levels(self.of_level)
         self.corners = {
             level: vertebra.shape.corners * self.axes
@@ -172,15 +180,11 @@ class _Film:
             if vertebra.shape is not None and vertebra.shape.quality >= limits.least_quality
         }
         middles = {
-            level: np.array([self.endplate((level, side)).middle for side in _SIDES]) * self.axes
+            level: np.array([self.plates[level, side].fit.middle for side in _SIDES]) * self.axes
             for level in self.corners
         }
         found = measure(self.corners, self.order, middles, cobb, self.unit)
         self.values = {(row["name"], row["site"]): row["value"] for row in found}
-
-    def endplate(self, part: _Part) -> Endplate:
-        level, side = part
-        return getattr(self.of_level[level].shape, side)
 
     def expected(self) -> list[_Row]:
         """Every measurement of corners that a film should give."""
@@ -238,9 +242,7 @@ class _Film:
                 if level == "S1" and part[1] == "inferior":
                     continue
                 name, site = "osteophyte_length", f"{level} {corner}"
-                rows.append(
-                    self.judge(name, site, (part,), lambda at=(level, corner): self.spur(*at))
-                )
+                rows.append(self.judge(name, site, (part,), partial(self.spur, level, corner)))
         return rows
 
     def spur(self, level: str, corner: str) -> float:
@@ -249,94 +251,80 @@ class _Film:
 
     def screws(self) -> list[Measurement]:
         rows, count = [], {}
-        for screw in self.implants("screw"):
-            outline = screw.outline * self.axes
-            axis = _axis_of_screw(outline)
-            within = outline if axis is None else np.linspace(np.mean(axis, axis=0), axis[1], 9)
-            level = screw.level or self.holding_screw(within)
+        for implant in self.implants("screw"):
+            found = screw(implant.outline * self.axes)
+            level = implant.level or self.holding_screw(found, implant)
             count[level] = count.get(level, 0) + 1
             site = f"{level or '?'} screw {count[level]}"
+            fault = self.fault_of_screw(found, level)
             upper, lower = ((level, side) for side in _SIDES)
-            fault = self.fault_of_screw(axis, outline, level)
             for name, parts, value in (
                 ("screw_endplate_angle", (upper,), self.screw_angle),
                 ("screw_tip_to_anterior_wall", (upper, lower), self.screw_depth),
             ):
-                if level not in self.order:
-                    parts = ()
-                at = (value, axis, level)
-                rows.append(
-                    self.judge(name, site, parts, lambda at=at: at[0](*at[1:]), (), fault, screw)
-                )
+                parts = parts if level in self.order else ()
+                call = partial(value, found, level)
+                rows.append(self.judge(name, site, parts, call, (), fault, implant))
         return rows
 
-    def fault_of_screw(
-        self, axis: tuple[np.ndarray, np.ndarray] | None, outline: np.ndarray, level: str | None
-    ) -> str:
+    def fault_of_screw(self, found: Screw | None, level: str | None) -> str:
         if level not in self.order:
-            return "no labelled body from the uppermost to S1 holds the screw"
+            return "no labelled body down to S1 holds the screw"
         if level not in self.corners:
             return ""
         four = self.corners[level]
-        widest = _WIDEST_SHAFT * np.linalg.norm(four[1] - four[0])
-        if axis is None or _width_of_shaft(outline, axis) > widest:
+        if found is None or found.width > _WIDEST_SHAFT * np.linalg.norm(four[1] - four[0]):
             return "the outline is not that of one screw"
-        if _behind(axis[0], *four[[0, 3]]) < 0:
+        if _behind(found.head, *four[[0, 3]]) < 0:
             return "the screw does not come from behind"
         return ""
 
-    def screw_angle(self, axis: tuple[np.ndarray, np.ndarray], level: str) -> float:
+    def screw_angle(self, found: Screw, level: str) -> float:
         back, front = self.corners[level][:2]
-        head, tip = axis
-        turn = np.degrees(
-            np.arctan2(*(front - back)[::-1]) - np.arctan2(*(tip - head)[::-1]),
-        )
+        plate, axis = front - back, found.tip - found.head
+        turn = np.degrees(np.arctan2(plate[1], plate[0]) - np.arctan2(axis[1], axis[0]))
         return float((turn + 180) % 360 - 180)
 
-    def screw_depth(self, axis: tuple[np.ndarray, np.ndarray], level: str) -> float:
-        return _behind(axis[1], *self.corners[level][1:3])
+    def screw_depth(self, found: Screw, level: str) -> float:
+        return _behind(found.tip, *self.corners[level][1:3])
 
-    def holding_screw(self, points: np.ndarray) -> str | None:
-        """The level whose body holds the most of some points, if any."""
+    def holding_screw(self, found: Screw | None, implant: Implant) -> str | None:
+        """The level whose body holds the most of a screw's front half, if any."""
+        points = implant.outline * self.axes
+        if found is not None:
+            points = np.linspace((found.head + found.tip) / 2, found.tip, 9)
         best, most = None, 0
         for level, vertebra in self.of_level.items():
             if vertebra.shape is not None:
                 contour = (vertebra.shape.contour * self.axes).astype(np.float32)
-                count = sum(_inside(contour, point) for point in points)
+                count = sum(cv2.pointPolygonTest(contour, point, False) >= 0 for point in points)
                 if count > most:
                     best, most = level, count
         return best
 
     def cages(self) -> list[Measurement]:
         rows, count = [], {}
-        for cage in self.implants("cage"):
-            centre = _centre(cage.outline * self.axes)
-            disc = cage.level.split("/") if cage.level else self.holding_cage(centre)
-            disc = tuple(disc) if disc and tuple(disc) in pairwise(self.order) else None
+        for implant in self.implants("cage"):
+            middle = centre(implant.outline * self.axes)
+            disc = tuple(implant.level.split("/")) if implant.level else self.holding_cage(middle)
+            disc = disc if disc in pairwise(self.order) else None
             count[disc] = count.get(disc, 0) + 1
             site = f"{'/'.join(disc) if disc else '?'} cage {count[disc]}"
             fault = "" if disc else "the cage lies in no disc between labelled bodies"
             parts = ((disc[0], "inferior"), (disc[1], "superior")) if disc else ()
-            at = (centre, disc)
-            rows.append(
-                self.judge(
-                    "cage_position",
-                    site,
-                    parts,
-                    lambda at=at: self.along_disc(*at)[0],
-                    (),
-                    fault,
-                    cage,
-                )
-            )
+            call = partial(self.cage_position, middle, disc)
+            rows.append(self.judge("cage_position", site, parts, call, (), fault, implant))
         return rows
 
-    def holding_cage(self, centre: np.ndarray) -> tuple[str, str] | None:
+    def cage_position(self, middle: np.ndarray, disc: tuple[str, str]) -> float:
+        return self.along_disc(middle, disc)[0]
+
+    def holding_cage(self, middle: np.ndarray) -> tuple[str, str] | None:
         """The disc that a cage lies in."""
         best, nearest = None, 0.5
         for above, below in pairwise(self.order):
             if {above, below} <= self.corners.keys():
-                along, across = self.along_disc(centre, (above, below))
+                along, across = self.along_disc(middle, (above, below))
                 if -0.25 < along < 1.25 and abs(across) < nearest:
                     best, nearest = (above, below), abs(across)
         return best
@@ -352,7 +340,7 @@ class _Film:
     def implants(self, class_name: str) -> list[Implant]:
         """Those of a class from above downwards, of one height from behind to the front."""
         found = [i for i in self.spine.implants if i.class_name == class_name]
-        return sorted(found, key=lambda i: tuple((_centre(i.outline) * self.axes)[::-1]))
+        return sorted(found, key=lambda i: tuple((centre(i.outline) * self.axes)[::-1]))
 
     def judge(
         self,
@@ -389,10 +377,10 @@ class _Film:
         shape = self.of_level[level].shape
         if shape is None or shape.quality < self.limits.least_quality:
             return f"the outline of {level} is not that of one body"
-        endplate = self.endplate(part)
-        if shape.cut and self.off_film(endplate):
+        plate = self.plates[part]
+        if shape.cut and self.off_film(plate):
             return f"the film's edge cuts {level}"
-        if endplate.support < self.limits.least_support or not _length(endplate):
+        if plate.fit.support < self.limits.least_support or not plate.length:
             return f"the {_WORDS[side]} endplate of {level} is not seen"
         return ""
 
@@ -402,16 +390,18 @@ class _Film:
         for level in dict.fromkeys(level for level, _ in parts):
             vertebra = self.of_level[level]
             if vertebra.level_probability < limits.sure_level:
-                unseen = "" if self.spine.sacrum_seen else ", as the sacrum is not"
+                unseen = (
+                    "" if self.spine.sacrum_seen else ", as the sacrum is not seen with certainty"
+                )
                 found.append(f"the level of {level} is not certain{unseen}")
             if vertebra.shape.quality < limits.sure_quality:
                 found.append(f"the outline of {level} is irregular")
         for part in parts:
-            endplate, which = self.endplate(part), f"endplate of {part[0]}"
-            if endplate.support < limits.sure_support:
-                found.append(f"the {_WORDS[part[1]]} {which} is seen in part only")
-            elif _unevenness(endplate) > limits.largest_residual:
-                found.append(f"the {_WORDS[part[1]]} {which} is uneven")
+            plate, which = self.plates[part], f"the {_WORDS[part[1]]} endplate of {part[0]}"
+            if plate.fit.support < limits.sure_support:
+                found.append(f"{which} is seen in part only")
+            elif plate.residual > limits.largest_residual:
+                found.append(f"{which} is uneven")
         if self.spine.anterior_probability < limits.sure_facing:
             found.append("the side to which the patient faces is not certain")
         return found
@@ -419,16 +409,16 @@ class _Film:
     def features(self, parts: Sequence[_Part], implant: Implant | None) -> dict[str, float]:
         bodies = [self.of_level[level] for level, _ in parts]
         shapes: list[Shape] = [body.shape for body in bodies]
-        endplates = [self.endplate(part) for part in parts]
+        plates = [self.plates[part] for part in parts]
         scores = [body.body.score for body in bodies] + ([implant.score] if implant else [])
         found = {
             "level": min(body.level_probability for body in bodies),
             "facing": self.spine.anterior_probability,
             "score": min(scores),
             "quality": min(shape.quality for shape in shapes),
-            "support": min(endplate.support for endplate in endplates),
-            "evenness": np.exp(-max((_unevenness(e) / _RESIDUAL) ** 2 for e in endplates)),
-            "length_px": min(map(_length, endplates)),
+            "support": min(plate.fit.support for plate in plates),
+            "evenness": np.exp(-((max(plate.residual for plate in plates) / _RESIDUAL) ** 2)),
+            "length_px": min(plate.length for plate in plates),
             "whole": not any(shape.cut for shape in shapes),
             "unrepaired": not any(body.body.repair for body in bodies),
             "sacrum": self.spine.sacrum_seen,
@@ -436,12 +426,21 @@ class _Film:
         }
         return {name: float(value) for name, value in found.items()}
 
-    def off_film(self, endplate: Endplate) -> bool:
+    def off_film(self, plate: _Plate) -> bool:
         """Whether a corner of an endplate lies on the film's edge or beyond it."""
-        ends = np.array([endplate.posterior, endplate.anterior])
+        ends = np.array([plate.fit.posterior, plate.fit.anterior])
         size = np.array([self.spine.columns, self.spine.rows])
-        margin = 1.0 + _EDGE * _length(endplate)
+        margin = 1.0 + _EDGE * plate.length
         return bool(((ends < margin) | (ends > size - margin)).any())
+
+
+class _Plate:
+    """An endplate with its length in pixels and its residual as a share of it."""
+
+    def __init__(self, fit: Endplate) -> None:
+        self.fit = fit
+        self.length = float(np.linalg.norm(fit.anterior - fit.posterior))
+        self.residual = fit.residual_px / self.length if self.length else np.inf
 
 
 def _surer(one: Vertebra, other: Vertebra) -> bool:
@@ -466,14 +465,6 @@ def _end(level: str) -> _Part:
     return (level, "superior" if level == "S1" else "inferior")
 
 
-def _length(endplate: Endplate) -> float:
-    return float(np.linalg.norm(endplate.anterior - endplate.posterior))
-
-
-def _unevenness(endplate: Endplate) -> float:
-    return endplate.residual_px / _length(endplate)
-
-
 def _sentence(reasons: Iterable[str]) -> str:
     return "; ".join(dict.fromkeys(reasons))
 
@@ -482,77 +473,3 @@ def _behind(point: np.ndarray, upper: np.ndarray, lower: np.ndarray) -> float:
     """How far a point lies behind the line of a wall, from its upper to its lower corner."""
     along, away = lower - upper, point - upper
     return float((along[0] * away[1] - along[1] * away[0]) / np.linalg.norm(along))
-
-
-def _inside(contour: np.ndarray, point: np.ndarray) -> bool:
-    return cv2.pointPolygonTest(contour, (float(point[0]), float(point[1])), False) >= 0
-
-
-def _centre(outline: np.ndarray) -> np.ndarray:
-    """The centre of an outline's area (N x 2); of its points where it has none."""
-    start = outline[0]
-    points = outline - start
-    following = np.roll(points, -1, axis=0)
-    cross = points[:, 0] * following[:, 1] - points[:, 1] * following[:, 0]
-    if abs(cross.sum()) < 1e-9:
-        return outline.mean(axis=0)
-    return start + ((points + following) * cross[:, None]).sum(axis=0) / (3 * cross.sum())
-
-
-def _axis_of_screw(outline: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
-    """Head end and tip of a screw's axis (2 each); None where the outline is not long.
-
-    The axis runs midway through the front two thirds: heads are wide, and tilt on their shafts.
-    """
-    points = _dense(outline)
-    centre = points.mean(axis=0)
-    spread, directions = np.linalg.eigh(np.cov((points - centre).T))
-    if spread[1] < 6 * spread[0]:
-        return None
-    along = directions[:, 1] * (1 if directions[0, 1] > 0 else -1)
-    for _ in range(2):
-        middle = _midline(points, centre, along)
-        if len(middle) < 3:
-            return None
-        centre = middle.mean(axis=0)
-        along = np.linalg.svd(middle - centre)[2][0]
-        along = along * (1 if along[0] > 0 else -1)
-    reach = (points - centre) @ along
-    return centre + reach.min() * along, centre + reach.max() * along
-
-
-def _width_of_shaft(outline: np.ndarray, axis: tuple[np.ndarray, np.ndarray]) -> float:
-    """The median width of a screw in the front two thirds."""
-    head, tip = axis
-    along = (tip - head) / np.linalg.norm(tip - head)
-    points = _dense(outline)
-    return float(np.median([high - low for _, low, high in _slices(points, head, along)]))
-
-
-def _midline(points: np.ndarray, centre: np.ndarray, along: np.ndarray) -> np.ndarray:
-    across = np.array([-along[1], along[0]])
-    slices = _slices(points, centre, along)
-    return np.array([centre + at * along + (low + high) / 2 * across for at, low, high in slices])
-
-
-def _slices(
-    points: np.ndarray, centre: np.ndarray, along: np.ndarray
-) -> list[tuple[float, float, float]]:
-    """Place along, lowest and highest place across, of slices of the front, less its very tip."""
-    at, across = (points - centre) @ along, (points - centre) @ (-along[1], along[0])
-    low, high = at.min(), at.max()
-    edges = np.linspace(low + 0.4 * (high - low), low + 0.94 * (high - low), 13)
-    found = []
-    for start, stop in pairwise(edges):
-        inside = across[(at >= start) & (at < stop)]
-        if len(inside) >= 2:
-            found.append(((start + stop) / 2, inside.min(), inside.max()))
-    return found
-
-
-def _dense(outline: np.ndarray) -> np.ndarray:
-    """600 points at equal distances along a closed outline (N x 2)."""
-    closed = np.vstack([outline, outline[:1]])
-    along = np.concatenate([[0], np.cumsum(np.linalg.norm(np.diff(closed, axis=0), axis=1))])
-    places = np.arange(600) * (along[-1] / 600)
-    return np.stack([np.interp(places, along, closed[:, k]) for k in (0, 1)], axis=1)
