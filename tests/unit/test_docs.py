@@ -21,7 +21,7 @@ from lumbarflow.annotate.agreement import AGREEMENT
 from lumbarflow.annotate.qc import CHECKS, Check, Finding
 from lumbarflow.deidentify.audit import COLUMNS as AUDIT
 from lumbarflow.evaluate.metrics import segmentation_metrics
-from lumbarflow.evaluate.tables import score_model, summarise
+from lumbarflow.evaluate.tables import match_vertebrae, score_masks, summarise
 from lumbarflow.prepare.splits import make_splits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -192,7 +192,8 @@ def test_columns_in_results_are_those_of_the_code():
         if isinstance(node, ast.Assign) and node.targets[0].id == "COLUMNS"
     )
     empty = pd.DataFrame(columns=list(predictions)).astype(predictions)
-    per_image, per_class, instances = score_model("unet", empty, [], ["a"], ["a"])
+    per_image, per_class = score_masks("unet", empty, [], ["a"], ["a"])
+    instances = match_vertebrae("unet", empty, [], ["a"])
     films = pd.DataFrame({"image_id": list("abc"), "patient_id": list("xyz")})
     scores = pd.DataFrame([["unet", "a", *[0.5] * 5]], columns=per_image.columns)
     tables = {

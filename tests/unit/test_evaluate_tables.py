@@ -5,7 +5,14 @@ import pandas as pd
 import pytest
 
 from lumbarflow.errors import InputError
-from lumbarflow.evaluate.tables import Reference, paper_order, score_model, summarise, table1
+from lumbarflow.evaluate.tables import (
+    Reference,
+    match_vertebrae,
+    paper_order,
+    score_masks,
+    summarise,
+    table1,
+)
 from lumbarflow.prepare.masks import bit_mask, rasterise
 from lumbarflow.rle import encode
 
@@ -55,7 +62,8 @@ def test_perfect_prediction():
         ("film1", "b", "lumbar_vertebra", box(5, 5)),
         ("film1", "c", "sacral_vertebra", box(5, 40)),
     )
-    per_image, per_class, instances = score_model("unet", predictions, [SPINE], CLASSES, FOREGROUND)
+    per_image, per_class = score_masks("unet", predictions, [SPINE], CLASSES, FOREGROUND)
+    instances = match_vertebrae("unet", predictions, [SPINE], FOREGROUND)
     assert per_image.drop(columns=["model", "image_id"]).eq(1).all(axis=None)
     assert per_class.set_index("class_name")["dice"].to_dict() == pytest.approx(
         {"lumbar_vertebra": 1, "sacral_vertebra": 1, "cage": np.nan}, nan_ok=True
@@ -71,7 +79,8 @@ def test_wrong_class_still_matches_but_costs_in_its_class():
     predictions = predicted(
         ("film1", "a", "sacral_vertebra", box(5, 20)), ("film1", "b", "cage", box(5, 5))
     )
-    per_image, per_class, instances = score_model("unet", predictions, [SPINE], CLASSES, FOREGROUND)
+    per_image, per_class = score_masks("unet", predictions, [SPINE], CLASSES, FOREGROUND)
+    instances = match_vertebrae("unet", predictions, [SPINE], FOREGROUND)
     area = np.count_nonzero(rasterise(box(5, 5), *SHAPE))
     # One of three equal vertebrae is in the merged mask, whatever it is called; the cage is not.
     assert per_image["dice"].item() == pytest.approx(2 * area / (area + 3 * area))
@@ -83,9 +92,8 @@ def test_wrong_class_still_matches_but_costs_in_its_class():
 def test_film_without_predictions_is_all_background():
     empty = reference("film2")
     other = predicted(("elsewhere", "a", "cage", box(0, 0)))
-    per_image, per_class, instances = score_model(
-        "pspnet", other, [SPINE, empty], CLASSES, FOREGROUND
-    )
+    per_image, per_class = score_masks("pspnet", other, [SPINE, empty], CLASSES, FOREGROUND)
+    instances = match_vertebrae("pspnet", other, [SPINE, empty], FOREGROUND)
     assert per_image["image_id"].tolist() == ["film1", "film2"]
     assert per_image["dice"].tolist() == [0, 1]
     assert len(per_class) == 2 * len(CLASSES)
@@ -96,9 +104,9 @@ def test_film_without_predictions_is_all_background():
 
 def test_no_predictions_at_all_and_integer_identifiers():
     nothing = pd.DataFrame(columns=COLUMNS)
-    assert score_model("unet", nothing, [SPINE], CLASSES, FOREGROUND)[0]["dice"].item() == 0
+    assert score_masks("unet", nothing, [SPINE], CLASSES, FOREGROUND)[0]["dice"].item() == 0
     numbered = predicted(("film1", 7, "lumbar_vertebra", box(5, 5)))
-    instances = score_model("unet", numbered, [SPINE], CLASSES, FOREGROUND)[2]
+    instances = match_vertebrae("unet", numbered, [SPINE], FOREGROUND)
     assert instances["matched_instance_id"].tolist() == [7, pd.NA, pd.NA]
 
 
@@ -109,18 +117,18 @@ def test_overlapping_classes_are_scored_each():
     predictions = predicted(
         ("film1", "a", "lumbar_vertebra", box(5, 5)), ("film1", "b", "cage", box(8, 8, 3, 3))
     )
-    per_class = score_model("unet", predictions, [overlap], CLASSES, FOREGROUND)[1]
+    per_class = score_masks("unet", predictions, [overlap], CLASSES, FOREGROUND)[1]
     assert per_class["iou"].tolist() == pytest.approx([1, np.nan, 1], nan_ok=True)
 
 
 def test_bad_input_is_one_sentence():
     good = predicted(("film1", "a", "cage", box(5, 5)))
     with pytest.raises(InputError, match=r"foreground class 'disc' .*`classes`"):
-        score_model("unet", good, [SPINE], CLASSES, ["disc"])
+        score_masks("unet", good, [SPINE], CLASSES, ["disc"])
     with pytest.raises(InputError, match=r"predictions/unet.parquet has the class 'rod'"):
-        score_model("unet", good.assign(class_name="rod"), [SPINE], CLASSES, FOREGROUND)
+        score_masks("unet", good.assign(class_name="rod"), [SPINE], CLASSES, FOREGROUND)
     with pytest.raises(InputError, match="mask of 61 x 40 pixels for the film film1 of 60 x 40"):
-        score_model("unet", good.assign(rle_height=61), [SPINE], CLASSES, FOREGROUND)
+        score_masks("unet", good.assign(rle_height=61), [SPINE], CLASSES, FOREGROUND)
 
 
 def scores(values, model="unet", **columns):

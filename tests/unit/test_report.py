@@ -17,7 +17,7 @@ from lumbarflow.deidentify.audit import table
 from lumbarflow.deidentify.deidentifier import Deidentifier
 from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
-from lumbarflow.evaluate.tables import Reference, score_model, summarise
+from lumbarflow.evaluate.tables import Reference, score_masks, summarise
 from lumbarflow.files import write_json, write_png, write_table, write_text
 from lumbarflow.prepare.masks import bit_mask, rasterise
 from lumbarflow.report.figures import class_colours, learning_curves, overlay, shrink
@@ -133,8 +133,8 @@ def results(tmp_path_factory):
                 for n, structure in enumerate(reference.structures)
             ]
         )
-        write_table(folder / f"predictions/{model}.parquet", predictions)
-        scores.append(score_model(model, predictions, references, CLASSES, CLASSES[:2]))
+        write_table(folder / f"predictions/networks/{model}.parquet", predictions)
+        scores.append(score_masks(model, predictions, references, CLASSES, CLASSES[:2]))
         history = [
             {
                 "epoch": epoch,
@@ -158,7 +158,7 @@ def results(tmp_path_factory):
                 "versions": {"torch": "2.8.0", "numpy": "2.4.0"},
             },
         )
-    per_image, per_class, _ = (pd.concat(tables) for tables in zip(*scores, strict=True))
+    per_image, per_class = (pd.concat(tables) for tables in zip(*scores, strict=True))
     write_table(folder / "metrics/per_image.parquet", per_image)
     write_table(folder / "metrics/per_class.parquet", per_class)
     write_table(

@@ -46,10 +46,13 @@ except InputError as error:
 config.clear()
 config.update(resolved)
 RESULTS = config["results"]
+# Tables of the rule `evaluate_measurements`.
+MEASURED = ["measurements", "measurement_summary", "reliability", "levels"]
 
 
 wildcard_constraints:
     model="|".join(config["networks"]),
+    source="|".join([*config["networks"], "annotation"]),
     table="images/manifest|images/deidentification|annotations/qc|annotations/agreement|splits",
 
 
@@ -66,7 +69,8 @@ def get_final_output():
         "annotations/agreement",
         "splits",
     ]
-    metrics = ["per_image", "per_class", "instances", "summary"]
+    metrics = ["per_image", "per_class", "instances", "summary", *MEASURED]
+    sources = [*config["models"], "annotation"]
     return [
         "<results>/config.yaml",
         expand(
@@ -83,7 +87,16 @@ def get_final_output():
             model=config["models"],
             file=["model.pth", "history.jsonl", "run.json"],
         ),
-        expand("<results>/predictions/{model}.parquet", model=config["models"]),
+        expand(
+            "<results>/predictions/{place}{model}.parquet",
+            place=["", "networks/", "validation/"],
+            model=config["models"],
+        ),
+        expand(
+            "<results>/measurements/{table}{source}.parquet",
+            table=["", "vertebrae/", "changes/"],
+            source=sources,
+        ),
         expand("<results>/metrics/{table}.parquet", table=metrics),
         "<results>/metrics/table1.csv",
         "<results>/report/index.html",
@@ -160,7 +173,16 @@ def training_films(model):
     """Digest of what a network's weights depend on, of all that is prepared."""
     found = digests()
     canvas = None if config["networks"][model]["size"] else found["canvas"]
-    return value_digest([canvas, found["train"], found["val"]])
+    seen = [
+        [found[subset][key] for key in ("pictures", "annotations")]
+        for subset in ("train", "val")
+    ]
+    return value_digest([canvas, seen])
+
+
+def title(model):
+    """A network's name in tables and figures."""
+    return config["networks"][model]["title"] or model
 
 
 def refuse_without_annotations(wildcards):

@@ -23,9 +23,13 @@ rule truth:
 rule evaluate:
     """Score every network on the test films."""
     input:
-        predictions=expand(
-            "<results>/predictions/{model}.parquet", model=config["models"]
+        networks=expand(
+            "<results>/predictions/networks/{model}.parquet", model=config["models"]
         ),
+        unrepaired=expand(
+            "<results>/predictions/unrepaired/{model}.parquet", model=config["models"]
+        ),
+        labelled=expand("<results>/predictions/{model}.parquet", model=config["models"]),
         splits=ancient("<results>/splits.parquet"),
         masks=ancient(lambda wildcards: prepared("masks")),
         records=ancient(published_records),
@@ -48,10 +52,7 @@ rule evaluate:
     params:
         films=lambda wildcards: digests()["test"]["structures"],
         models=config["models"],
-        titles={
-            name: config["networks"][name]["title"] or name
-            for name in config["models"]
-        },
+        titles={name: title(name) for name in config["models"]},
         classes=config["classes"],
         evaluation=config["evaluation"],
         code=code("evaluate.py"),

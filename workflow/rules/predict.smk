@@ -2,13 +2,14 @@
 
 
 rule predict:
-    """Predict the test films with a trained network."""
+    """Predict the validation and test films with a trained network."""
     input:
         weights="<results>/models/{model}/model.pth",
         splits=ancient("<results>/splits.parquet"),
         digests=ancient(lambda wildcards: prepared("digests")),
     output:
-        predictions="<results>/predictions/{model}.parquet",
+        test="<results>/predictions/networks/{model}.parquet",
+        val="<results>/predictions/validation/{model}.parquet",
     log:
         "<logs>/predict/{model}.log",
     benchmark:
@@ -21,7 +22,7 @@ rule predict:
         mem_mb=12000,
         runtime=240,
     params:
-        films=lambda wildcards: digests()["test"]["pictures"],
+        films=lambda wildcards: [digests()[s]["pictures"] for s in ("test", "val")],
         thresholds=config["predict"],
         code=lambda wildcards: code("predict.py", f"networks/{wildcards.model}.py"),
     script:

@@ -43,10 +43,7 @@ rule report:
     params:
         results=subpath(output.page, ancestor=2),
         models=config["models"],
-        titles={
-            name: config["networks"][name]["title"] or name
-            for name in config["models"]
-        },
+        titles={name: title(name) for name in config["models"]},
         classes=config["classes"],
         films=config["report"]["films"],
         code=code("report.py"),

@@ -6,9 +6,14 @@ from lumbarflow.evaluate.tables import score_all
 from lumbarflow.files import write_table, write_text
 from lumbarflow.jobs import job
 
+TABLES = ("networks", "unrepaired", "labelled")
+
 with job(snakemake) as log:
     tables = score_all(
-        dict(zip(snakemake.params.models, snakemake.input.predictions, strict=True)),
+        {
+            model: {name: snakemake.input[name][k] for name in TABLES}
+            for k, model in enumerate(snakemake.params.models)
+        },
         pd.read_parquet(snakemake.input.splits),
         Path(snakemake.input.masks),
         Path(snakemake.input.records),

@@ -46,6 +46,11 @@ _DARK = 24  # grey levels: darker is no patient
 _PADDING = 8  # pixels; without them letters at the edge are not seen
 _END = 1.5  # heights of a line by which it may go on, unseen, at both ends
 _STRIP = 48  # rows of what the second network reads
+_FEW = 5  # letters of a marker and initials
+_GAP, _SPACE = (
+    1.6,
+    0.6,
+)  # of a space: times the smallest step between letters, and heights of a line
 _ROUNDS = 3  # of looking for what is left beside blanked text
 
 
@@ -582,10 +587,15 @@ def _kinds(line: _Line) -> list[tuple[int, tuple[float, float], str]]:
 def _words(line: _Line) -> Iterator[tuple[str, float, float]]:
     """Words of a line (letters and digits only) with where they begin and end, 0 to 1."""
     words: list[list[tuple[str, float]]] = [[]]
+    places = [place for letter, place in line.letters if letter.isalnum()]
+    # Between a marker's letter and initials the network does not always read a space.
+    wide = max(_GAP * min(np.diff(places), default=0.0), _SPACE / line.ratio)
     for letter, place in line.letters:
         if letter.isspace():
             words.append([])
         elif letter.isalnum():
+            if len(places) <= _FEW and words[-1] and place - words[-1][-1][1] > wide:
+                words.append([])
             words[-1].append((letter, place))
     words = [word for word in words if word]
     borders = [(a[-1][1] + b[0][1]) / 2 for a, b in pairwise(words)]

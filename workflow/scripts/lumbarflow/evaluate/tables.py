@@ -48,14 +48,14 @@ class Reference:
     structures: Sequence[Mapping[str, Any]]
 
 
-def score_model(
+def score_masks(
     model: str,
     predictions: pd.DataFrame,
     references: Iterable[Reference],
     classes: Sequence[str],
     foreground: Sequence[str],
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Score one model on the films in `references`; predictions on other films are not looked at.
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Score one network's masks on the films in `references`; other films are not looked at.
 
     The four metrics and Dice of a film are those of the merged binary mask: the union of the
     `foreground` classes against everything else. A film without predictions is scored as all
@@ -63,18 +63,15 @@ def score_model(
 
     Args:
         model: name of the model.
-        predictions: the model's predicted instances, with the columns of `predictions/*.parquet`.
+        predictions: what the network said, with the columns of `predictions/networks/*.parquet`.
         references: the test films only.
         classes: all classes in configuration order (at most eight, the bits of a mask).
-        foreground: the classes that are merged, and whose structures count as vertebrae.
+        foreground: the classes that are merged.
 
     Returns:
-        The rows for `metrics/per_image`, `metrics/per_class` and `metrics/instances`. All values
-        are fractions. In `per_class`, `iou` and `dice` are NaN where a class is neither in the
-        reference nor predicted, and `n_reference`, `n_predicted` count instances. In `instances`,
-        reference vertebrae are matched to predicted instances of any foreground class, so that a
-        lumbar vertebra called sacral is still found; one without overlap has no
-        `matched_instance_id` and IoU 0. `predicted_level` is null before labelling.
+        The rows for `metrics/per_image` and `metrics/per_class`. All values are fractions. In
+        `per_class`, `iou` and `dice` are NaN where a class is neither in the reference nor
+        predicted, and `n_reference`, `n_predicted` count instances.
 
     Raises:
         InputError: a foreground class is not among the classes, or a prediction has an unknown
@@ -82,11 +79,11 @@ def score_model(
     """
     _check_classes(model, predictions, classes, foreground)
     by_image = dict(iter(predictions.groupby("image_id")))
-    per_image, per_class, instances = [], [], []
+    per_image, per_class = [], []
     for reference in references:
-        instances_of_image = by_image.get(reference.image_id, predictions.iloc[:0])
-        masks = _decode(model, reference, instances_of_image)
-        names = instances_of_image["class_name"].to_list()
+        instances = by_image.get(reference.image_id, predictions.iloc[:0])
+        masks = _decode(model, reference, instances)
+        names = instances["class_name"].to_list()
         row = {"model": model, "image_id": reference.image_id}
 
         predicted = _planes(masks, names, classes, reference.bits.shape)
@@ -111,10 +108,6 @@ def score_model(
                     "n_predicted": names.count(name),
                 }
             )
-        instances += [
-            row | match for match in _matches(reference, instances_of_image, masks, foreground)
-        ]
-    identifier = "Int64" if pd.api.types.is_integer_dtype(predictions["instance_id"]) else "string"
     return (
         pd.DataFrame(per_image, columns=["model", "image_id", *METRICS]),
         pd.DataFrame(
@@ -123,16 +116,48 @@ def score_model(
                 *("model", "image_id", "class_name", "iou", "dice", "n_reference", "n_predicted")
             ],
         ),
-        pd.DataFrame(
-            instances,
-            columns=[
-                *("model", "image_id", "class_name", "level", "matched_instance_id", "iou"),
-                "predicted_level",
-            ],
-        ).astype(
-            {"level": "string", "matched_instance_id": identifier, "predicted_level": "string"}
-        ),
     )
+
+
+def match_vertebrae(
+    model: str,
+    predictions: pd.DataFrame,
+    references: Iterable[Reference],
+    foreground: Sequence[str],
+) -> pd.DataFrame:
+    """Find each reference vertebra among a network's labelled instances.
+
+    Args:
+        model: name of the model.
+        predictions: labelled instances, with the columns of `predictions/*.parquet`.
+        references: the test films only.
+        foreground: the classes whose structures count as vertebrae.
+
+    Returns:
+        The rows for `metrics/instances`. Reference vertebrae are matched to instances of any
+        foreground class, so that a lumbar vertebra called sacral is still found; one without
+        overlap has no `matched_instance_id` and IoU 0. `predicted_level` is null where the
+        instance has no level.
+
+    Raises:
+        InputError: an instance has another size than its film.
+    """
+    by_image = dict(iter(predictions.groupby("image_id")))
+    rows = []
+    for reference in references:
+        instances = by_image.get(reference.image_id, predictions.iloc[:0])
+        instances = instances[instances["class_name"].isin(list(foreground))]
+        masks = _decode(model, reference, instances)
+        row = {"model": model, "image_id": reference.image_id}
+        rows += [row | match for match in _matches(reference, instances, masks, foreground)]
+    identifier = "Int64" if pd.api.types.is_integer_dtype(predictions["instance_id"]) else "string"
+    return pd.DataFrame(
+        rows,
+        columns=[
+            *("model", "image_id", "class_name", "level", "matched_instance_id", "iou"),
+            "predicted_level",
+        ],
+    ).astype({"level": "string", "matched_instance_id": identifier, "predicted_level": "string"})
 
 
 def summarise(per_image: pd.DataFrame, seed: int, n_boot: int = 2000) -> pd.DataFrame:
@@ -262,15 +287,13 @@ def _matches(
 ) -> Iterable[dict[str, Any]]:
     """One row for each reference vertebra of a film, without model and image_id."""
     vertebrae = [s for s in reference.structures if s["class_name"] in foreground]
-    candidates = np.flatnonzero(predictions["class_name"].isin(list(foreground)))
     overlaps = iou_matrix(
-        [rasterise(s["polygon"], *reference.bits.shape) for s in vertebrae],
-        [masks[index] for index in candidates],
+        [rasterise(s["polygon"], *reference.bits.shape) for s in vertebrae], masks
     )
     for row, (vertebra, column) in enumerate(
         zip(vertebrae, match_instances(overlaps), strict=True)
     ):
-        found = predictions.iloc[candidates[column]] if column >= 0 else None
+        found = predictions.iloc[column] if column >= 0 else None
         yield {
             "class_name": vertebra["class_name"],
             "level": vertebra["level"],
@@ -281,7 +304,7 @@ def _matches(
 
 
 def score_all(
-    predictions: Mapping[str, str | Path],
+    models: Mapping[str, Mapping[str, str | Path]],
     splits: pd.DataFrame,
     masks: Path,
     records: Path,
@@ -293,7 +316,8 @@ def score_all(
     """Score every model on the test films.
 
     Args:
-        predictions: path of the prediction table of each model.
+        models: for each model the paths of its three tables: `networks` (what the network said),
+            `unrepaired` (the same, labelled as it is) and `labelled` (separated, then labelled).
         splits: `splits.parquet`; only its test films are scored.
         masks: folder with `{image_id}.png`, the reference bit masks.
         records: folder with `{image_id}.json`.
@@ -303,9 +327,12 @@ def score_all(
         log: where progress is told.
 
     Returns:
-        The tables per_image, per_class, instances, summary and table1.
+        The tables per_image, per_class, instances, summary and table1. Masks are scored as the
+        networks drew them. `instances` also has `iou_unrepaired` and `level_unrepaired`: of the
+        same vertebra among the instances that were labelled without separating them.
     """
     test = splits[splits["subset"] == "test"]
+    foreground = evaluation["foreground"]
     references = [
         Reference(
             image_id,
@@ -315,10 +342,16 @@ def score_all(
         for image_id in test["image_id"]
     ]
     scored = []
-    for model, path in predictions.items():
-        table = pd.read_parquet(path)
-        scored.append(score_model(model, table, references, classes, evaluation["foreground"]))
-        log.info("%s: %d instances on %d films", model, len(table), len(references))
+    for model, paths in models.items():
+        tables = {name: pd.read_parquet(path) for name, path in paths.items()}
+        found = match_vertebrae(model, tables["labelled"], references, foreground)
+        before = match_vertebrae(model, tables["unrepaired"], references, foreground)
+        found["iou_unrepaired"] = before["iou"]
+        found["level_unrepaired"] = before["predicted_level"]
+        scored.append(
+            (*score_masks(model, tables["networks"], references, classes, foreground), found)
+        )
+        log.info("%s: %d vertebrae on %d films", model, len(found), len(references))
     per_image, per_class, instances = (
         pd.concat(tables, ignore_index=True) for tables in zip(*scored, strict=True)
     )
@@ -332,5 +365,5 @@ def score_all(
         "per_class": per_class,
         "instances": instances,
         "summary": summary,
-        "table1": table1(summary, list(predictions), titles),
+        "table1": table1(summary, list(models), titles),
     }

@@ -98,13 +98,15 @@ def subset_digests(
         pictures: folder with `{image_id}.png`.
 
     Returns:
-        `pictures`, and `structures` of test or `annotations` of the others: networks do not see
-        levels, metrics do.
+        `pictures`; `structures` of val and test; `annotations` of train and val: networks do not
+        see levels, labelling and metrics do.
     """
     digests = {"pictures": pictures_digest(pictures, image_ids)}
-    if subset == "test":
-        return digests | {"structures": structures_digest(records, image_ids)}
-    return digests | {"annotations": training_digest(dataset)}
+    if subset != "train":
+        digests["structures"] = structures_digest(records, image_ids)
+    if subset != "test":
+        digests["annotations"] = training_digest(dataset)
+    return digests
 
 
 def training_digest(dataset: Mapping[str, Any]) -> str:

@@ -360,7 +360,7 @@ def _films(
     dice = per_image.set_index(["model", "image_id"])["dice"]
     predictions = {
         model: _read_table(
-            results / f"predictions/{model}.parquet", filters=[("image_id", "in", shown)]
+            results / f"predictions/networks/{model}.parquet", filters=[("image_id", "in", shown)]
         )
         for model in names
         if shown

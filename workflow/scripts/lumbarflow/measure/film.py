@@ -1,0 +1,224 @@
+"""A film from a network's instances, or an annotator's outlines, to a labelled, measured spine."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import pandas as pd
+
+from ..rle import decode
+from . import bodies as bodies_of
+from .anatomy import CORNERS, Body, Implant, LabelledSpine, Measurement, Vertebra
+from .confidence import Calibration, calibrated
+from .levels import label
+from .orientation import facing
+from .quantities import measure_spine
+from .shape import chain_directions, fit_shape
+
+#: Columns of `measurements/{source}.parquet` and their types.
+MEASUREMENTS = {
+    "image_id": "string",
+    "name": "string",
+    "site": "string",
+    "value": "float64",
+    "unit": "string",
+    "confidence": "float64",
+    "status": "string",
+    "reason": "string",
+}
+#: Columns of `measurements/vertebrae/{source}.parquet` and their types.
+VERTEBRAE = {
+    "image_id": "string",
+    "instance_id": "string",
+    "class_name": "string",
+    "level": "string",
+    "level_probability": "float64",
+    "quality": "float64",
+    "cut": "boolean",
+    "repair": "string",
+    "anterior": "string",
+    "anterior_probability": "float64",
+    "flags": "string",
+    **{f"{corner}_{axis}": "float64" for corner in CORNERS for axis in "xy"},
+}
+
+
+@dataclass(frozen=True)
+class Tuning:
+    """What was chosen for one network on the validation films.
+
+    Attributes:
+        separation: how its instances are repaired.
+        calibration: from confidences to probabilities.
+    """
+
+    separation: bodies_of.Separation = bodies_of.Separation()
+    calibration: Calibration = Calibration()
+
+
+def spine_of_network(
+    instances: pd.DataFrame,
+    rows: int,
+    columns: int,
+    vertebrae: Sequence[str],
+    separation: bodies_of.Separation | None,
+) -> LabelledSpine:
+    """Label what a network saw on one film.
+
+    Args:
+        instances: rows of `predictions/networks/{model}.parquet` of the film.
+        rows, columns: of the film.
+        vertebrae: the classes of bodies; all other classes are implants.
+        separation: how bodies are repaired; None leaves them as they are.
+    """
+    found = bodies_of.decode(instances, vertebrae)
+    if separation is not None:
+        found = bodies_of.repair(found, rows, columns, separation)
+    others = instances[~instances["class_name"].isin(list(vertebrae))]
+    implants = [_implant(row) for row in others.to_dict("records")]
+    return _assemble(found, [i for i in implants if i is not None], rows, columns)
+
+
+def spine_of_record(record: Mapping[str, Any], vertebrae: Sequence[str]) -> LabelledSpine:
+    """The spine that annotators outlined on a film.
+
+    Levels that they drew are taken for certain; others are found as for a network.
+
+    Args:
+        record: the canonical record of the film.
+        vertebrae: the classes of bodies; all other classes are implants.
+    """
+    rows, columns = record["rows"], record["columns"]
+    found = bodies_of.of_record(record["structures"], rows, columns, vertebrae)
+    implants = [
+        Implant(s["structure_id"], s["class_name"], 1.0, np.array(s["polygon"], float), s["level"])
+        for s in record["structures"]
+        if s["class_name"] not in vertebrae
+    ]
+    return _assemble(found, implants, rows, columns)
+
+
+def _assemble(
+    bodies: Sequence[Body], implants: Sequence[Implant], rows: int, columns: int
+) -> LabelledSpine:
+    anterior, sure = facing(bodies, implants)
+    centres = np.array([_centre(body) for body in bodies]).reshape(-1, 2)
+    directions = chain_directions(centres, anterior)
+    shapes = [
+        fit_shape(body, cranial, front, rows, columns)
+        for body, cranial, front in zip(bodies, *directions, strict=True)
+    ]
+    labels = label(bodies, shapes, anterior)
+    chain = []
+    for body, shape, level, probability in zip(
+        bodies, shapes, labels.levels, labels.probabilities, strict=True
+    ):
+        drawn = body.level is not None
+        chain.append(
+            Vertebra(
+                body, body.level if drawn else level, 1.0 if drawn else float(probability), shape
+            )
+        )
+    seen = labels.sacrum_seen or any(body.level == "S1" for body in bodies)
+    # Where annotators named every body there is nothing left to doubt.
+    flags = () if bodies and all(body.level for body in bodies) else labels.flags
+    return LabelledSpine(rows, columns, tuple(chain), anterior, sure, seen, flags, tuple(implants))
+
+
+def measure(
+    spine: LabelledSpine,
+    spacing_mm: float | None,
+    settings: Mapping[str, Any],
+    calibration: Calibration,
+) -> list[Measurement]:
+    """Measure a spine.
+
+    Args:
+        spine: what was seen.
+        spacing_mm: side of a pixel in the patient; None where it is unknown.
+        settings: `measure` of the configuration.
+        calibration: of the network; the default one for annotators.
+    """
+    raw = measure_spine(spine, spacing_mm, cobb=[tuple(pair) for pair in settings["cobb"]])
+    return calibrated(raw, calibration, settings["uncertain_below"])
+
+
+def measurement_rows(image_id: str, found: Sequence[Measurement]) -> list[dict[str, Any]]:
+    """Rows of `measurements/{source}.parquet`."""
+    names = list(MEASUREMENTS)[1:]
+    return [{"image_id": image_id} | {name: getattr(m, name) for name in names} for m in found]
+
+
+def vertebra_rows(image_id: str, spine: LabelledSpine) -> list[dict[str, Any]]:
+    """Rows of `measurements/vertebrae/{source}.parquet`, from cranial to caudal."""
+    rows = []
+    for vertebra in spine.vertebrae:
+        body, shape = vertebra.body, vertebra.shape
+        row = {
+            "image_id": image_id,
+            "instance_id": body.instance_id,
+            "class_name": body.class_name,
+            "level": vertebra.level,
+            "level_probability": vertebra.level_probability,
+            "quality": None if shape is None else shape.quality,
+            "cut": None if shape is None else shape.cut,
+            "repair": body.repair,
+            "anterior": spine.anterior,
+            "anterior_probability": spine.anterior_probability,
+            "flags": " ".join(spine.flags),
+        }
+        if shape is not None:
+            for corner, (x, y) in zip(CORNERS, shape.corners, strict=True):
+                row |= {f"{corner}_x": x, f"{corner}_y": y}
+        rows.append(row)
+    return rows
+
+
+def prediction_rows(instances: pd.DataFrame, spine: LabelledSpine) -> list[dict[str, Any]]:
+    """Rows of `predictions/{model}.parquet`: the labelled bodies, then the implants as they were.
+
+    Args:
+        instances: as of :func:`spine_of_network`.
+        spine: what became of them.
+    """
+    image_id = instances["image_id"].iloc[0] if len(instances) else None
+    rows = []
+    for vertebra in spine.vertebrae:
+        row = bodies_of.encode(vertebra.body, spine.rows, spine.columns)
+        rows.append(
+            row
+            | {
+                "image_id": image_id,
+                "level": vertebra.level,
+                "level_probability": vertebra.level_probability,
+                "repair": vertebra.body.repair,
+            }
+        )
+    kept = {implant.instance_id for implant in spine.implants}
+    for row in instances[instances["instance_id"].isin(kept)].to_dict("records"):
+        rows.append(row | {"level": None, "level_probability": None, "repair": ""})
+    return rows
+
+
+def _centre(body: Body) -> np.ndarray:
+    """Centre of area of a body on the film, px."""
+    moments = cv2.moments(body.mask.astype(np.uint8), binaryImage=True)
+    area = max(moments["m00"], 1.0)
+    return np.array([moments["m10"], moments["m01"]]) / area + 0.5 + np.array(body.origin)
+
+
+def _implant(row: Mapping[str, Any]) -> Implant | None:
+    """The largest part of a predicted implant; None where there is hardly any."""
+    x, y = int(row["bbox_x"]), int(row["bbox_y"])
+    mask = decode(row["rle_counts"], int(row["rle_height"]), int(row["rle_width"]))
+    window = mask[y : y + int(row["bbox_h"]), x : x + int(row["bbox_w"])].astype(np.uint8)
+    contours, _ = cv2.findContours(window, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    largest = max(contours, key=cv2.contourArea, default=None)
+    if largest is None or len(largest) < 3:
+        return None
+    outline = largest[:, 0].astype(float) + 0.5 + (x, y)
+    return Implant(row["instance_id"], row["class_name"], float(row["score"]), outline)

@@ -1,0 +1,19 @@
+from pathlib import Path
+
+import pandas as pd
+
+from lumbarflow.jobs import job
+from lumbarflow.measure.cohort import films_of, tune, write_tuning
+
+with job(snakemake) as log:
+    splits = pd.read_parquet(snakemake.input.splits)
+    chosen = splits.loc[splits["subset"] == "val", "image_id"]
+    tuning = tune(
+        films_of(pd.read_parquet(snakemake.input.manifest), chosen),
+        pd.read_parquet(snakemake.input.predictions),
+        Path(snakemake.input.records),
+        snakemake.params.vertebrae,
+        snakemake.params.settings,
+        log,
+    )
+    write_tuning(snakemake.output.tuning, tuning)
