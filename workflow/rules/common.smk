@@ -47,7 +47,14 @@ config.clear()
 config.update(resolved)
 RESULTS = config["results"]
 # Tables of the rule `evaluate_measurements`.
-MEASURED = ["measurements", "measurement_summary", "reliability", "levels"]
+MEASURED = [
+    "measurements",
+    "measurement_summary",
+    "reliability",
+    "levels",
+    "level_summary",
+    "level_confusion",
+]
 
 
 wildcard_constraints:

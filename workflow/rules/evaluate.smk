@@ -58,3 +58,31 @@ rule evaluate:
         code=code("evaluate.py"),
     script:
         "../scripts/evaluate.py"
+
+
+rule evaluate_measurements:
+    """Score the levels and measurements of every network, on the test films."""
+    input:
+        instances="<results>/metrics/instances.parquet",
+        measurements=expand(
+            "<results>/measurements/{model}.parquet", model=config["models"]
+        ),
+        annotation="<results>/measurements/annotation.parquet",
+        truth=(
+            ["<results>/truth.parquet"] if has_synthetic_annotations(config) else []
+        ),
+        splits=ancient("<results>/splits.parquet"),
+    output:
+        **{name: f"<results>/metrics/{name}.parquet" for name in MEASURED},
+    log:
+        "<logs>/evaluate_measurements.log",
+    benchmark:
+        "<benchmarks>/evaluate_measurements.tsv"
+    conda:
+        "../../envs/prepare.yaml"
+    params:
+        models=config["models"],
+        evaluation=config["evaluation"],
+        code=code("evaluate_measurements.py"),
+    script:
+        "../scripts/evaluate_measurements.py"

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from lumbarflow.annotate.records import read_record
 from lumbarflow.jobs import job
 from lumbarflow.measure.cohort import films_of, tune, write_tuning
 
@@ -11,7 +12,7 @@ with job(snakemake) as log:
     tuning = tune(
         films_of(pd.read_parquet(snakemake.input.manifest), chosen),
         pd.read_parquet(snakemake.input.predictions),
-        Path(snakemake.input.records),
+        [read_record(Path(snakemake.input.records) / f"{name}.json") for name in chosen],
         snakemake.params.vertebrae,
         snakemake.params.settings,
         log,

@@ -101,7 +101,7 @@ def write_tuning(path: str | Path, tuning: Tuning) -> None:
 def tune(
     films: Sequence[Film],
     predictions: pd.DataFrame,
-    records: Path,
+    records: Sequence[Mapping[str, Any]],
     vertebrae: Sequence[str],
     settings: Mapping[str, Any],
     log: logging.Logger,
@@ -111,13 +111,12 @@ def tune(
     Args:
         films: of the validation subset; no other may be among them.
         predictions: the network's instances on them.
-        records: folder with `{image_id}.json`.
+        records: of the films, in their order.
         vertebrae: the classes of bodies.
         settings: `measure` of the configuration.
         log: where the choice is told.
     """
     of_film = _by_film(films, predictions)
-    known = [read_record(records / f"{film.image_id}.json") for film in films]
     pairs = [
         (
             bodies_of.decode(instances, vertebrae),
@@ -125,11 +124,11 @@ def tune(
             film.rows,
             film.columns,
         )
-        for film, instances, record in zip(films, of_film, known, strict=True)
+        for film, instances, record in zip(films, of_film, records, strict=True)
     ]
     separation = bodies_of.tune(pairs)
     judged = []
-    for film, instances, record in zip(films, of_film, known, strict=True):
+    for film, instances, record in zip(films, of_film, records, strict=True):
         spine = spine_of_network(instances, film.rows, film.columns, vertebrae, separation)
         drawn = spine_of_record(record, vertebrae)
         found = measure(spine, film.spacing_mm, settings, Calibration())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -56,8 +56,8 @@ class Tuning:
         calibration: from confidences to probabilities.
     """
 
-    separation: bodies_of.Separation = bodies_of.Separation()
-    calibration: Calibration = Calibration()
+    separation: bodies_of.Separation = field(default_factory=bodies_of.Separation)
+    calibration: Calibration = field(default_factory=Calibration)
 
 
 def spine_of_network(
@@ -188,11 +188,10 @@ def prediction_rows(instances: pd.DataFrame, spine: LabelledSpine) -> list[dict[
     image_id = instances["image_id"].iloc[0] if len(instances) else None
     rows = []
     for vertebra in spine.vertebrae:
-        row = bodies_of.encode(vertebra.body, spine.rows, spine.columns)
+        row = bodies_of.encode(vertebra.body, image_id, spine.rows, spine.columns)
         rows.append(
             row
             | {
-                "image_id": image_id,
                 "level": vertebra.level,
                 "level_probability": vertebra.level_probability,
                 "repair": vertebra.body.repair,
