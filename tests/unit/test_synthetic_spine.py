@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lumbarflow.annotate.agreement import corners as corners_of
+from lumbarflow.measure.geometry import measure
 from lumbarflow.synthetic.alignment import (
     FEMALE_SIZE,
     LORDOSIS,
@@ -19,7 +20,7 @@ from lumbarflow.synthetic.alignment import (
     draw_build,
 )
 from lumbarflow.synthetic.film import choose_format, plan_film
-from lumbarflow.synthetic.measures import measure, true_measurements
+from lumbarflow.synthetic.measures import true_measurements
 from lumbarflow.synthetic.spine import make_spine
 
 SEEDS = st.integers(0, 2**32)
