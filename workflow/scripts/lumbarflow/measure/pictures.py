@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
-from .anatomy import CORNERS, Endplate, Implant, LabelledSpine, Measurement, Shape, Vertebra
+from .anatomy import CORNERS, Endplate, LabelledSpine, Measurement, Shape, Vertebra
 from .sheet import BLACK, WHITE, Colour, Sheet, text_width, wrap
 
 #: Red, green, blue of each class; others are grey.
@@ -50,9 +50,6 @@ _NAMES = {
     "lordosis": "Lordosis",
     "sacral_slope": "Sacral slope",
     "cobb": "Cobb angle",
-    "screw_endplate_angle": "Screw to endplate",
-    "screw_tip_to_anterior_wall": "Screw tip to front wall",
-    "cage_position": "Cage, from the back",
 }
 _LEVEL_WORDS = re.compile(r"\b([tls]\d+)\b")
 
@@ -191,14 +188,7 @@ def _draw_spine(
             continue
         angle = found.number("segmental_angle", site)
         if angle is not None:
-            place = _before_disc(
-                view(above.shape.contour),
-                view(below.shape.contour),
-                view(np.array([above.shape.inferior.anterior, below.shape.superior.anterior])),
-                below.level,
-                unit,
-                forwards,
-            )
+            place = _before_disc(view, above.shape, below.shape, below.level, unit, forwards)
             _write(sheet, _say(angle), place, 1.5 * unit, forwards, angle.status == "uncertain")
         slip = found.number("slip", site)
         if slip is not None and _slipped(slip, found):
@@ -210,20 +200,19 @@ def _draw_spine(
 
 
 def _before_disc(
-    above: np.ndarray,
-    below: np.ndarray,
-    corners: np.ndarray,
-    level: str | None,
-    unit: float,
-    forwards: float,
+    view: _View, above: Shape, below: Shape, level: str | None, unit: float, forwards: float
 ) -> tuple[float, float]:
-    """Where words in front of a disc begin, clear of the outlines of both bodies."""
+    """Where words in front of a disc begin, clear of both bodies and their osteophytes."""
+    corners = view(np.array([above.inferior.anterior, below.superior.anterior]))
     # Before S1 is the lordosis.
     y = float(corners[0, 1] if level == "S1" else corners[:, 1].mean())
-    points = np.vstack([above, below, corners])
-    beside = points[np.abs(points[:, 1] - y) < 1.5 * unit]
-    x = forwards * float((forwards * (beside if len(beside) else corners)[:, 0]).max())
-    return x + forwards * 1.0 * unit, y
+    spurs = [spur.tip for shape in (above, below) for spur in shape.osteophytes]
+    points = np.vstack([corners, view(np.array([*above.contour, *below.contour, *spurs]))])
+    # Letters are about this high.
+    beside = np.abs(points[:, 1] - y) < 1.5 * unit
+    beside[:2] = True
+    x = forwards * float((forwards * points[beside, 0]).max())
+    return x + forwards * unit, y
 
 
 def _colour(what: object) -> Colour:
@@ -309,9 +298,12 @@ def _draw_level(sheet: Sheet, view: _View, vertebra: Vertebra, unit: float) -> N
     if vertebra.level is None or vertebra.level_probability == 1:
         _write(sheet, word, middle, size, 0, doubtful, weight=600)
         return
-    _write(sheet, word, middle - (0, 0.35 * size), size, 0, doubtful, weight=600)
+    _write(sheet, word, middle - np.array([0, 0.35 * size]), size, 0, doubtful, weight=600)
     share = _percent(vertebra.level_probability)
-    _write(sheet, share, middle + (0, 0.55 * size), 0.55 * size, 0, doubtful)
+    place = middle + np.array([0, 0.55 * size])
+    sheet.text(
+        share, place, 0.55 * size, WHITE, weight=500, align="centre", italic=doubtful, halo=BLACK
+    )
 
 
 def _centroid(points: np.ndarray) -> np.ndarray:
@@ -329,7 +321,7 @@ def _write(
     size: float,
     side: float,
     uncertain: bool,
-    weight: int = 500,
+    weight: int = 600,
 ) -> None:
     """Write white words with a dark border: from `at` to the right (1) or left (-1), or on it (0).
 
@@ -382,12 +374,14 @@ def _draw_slip(
     side = np.array([-plate[1], plate[0]]) * 0.35 * unit
     sheet.line([foot + back + side, foot, foot + back - side], _ALARM, 0.16 * unit, halo=BLACK)
     grade = found.number("slip_grade", slip.site)
-    words = f"slip {_say(slip)}"
+    lines = [f"slip {_say(slip)}"]
     if grade is not None and round(grade.value) > 0:
-        words += f", grade {_MEYERDING[min(round(grade.value), 5)]}"
+        lines.append(f"grade {_MEYERDING[min(round(grade.value), 5)]}")
     x = forwards * min(forwards * corner[0], forwards * start[0]) - forwards * 1.2 * unit
-    place = (x, (corner[1] + start[1]) / 2)
-    _write(sheet, words, place, 1.5 * unit, -forwards, slip.status == "uncertain")
+    y = float(corner[1] + start[1]) / 2 - 0.9 * unit * (len(lines) - 1)
+    for line in lines:
+        _write(sheet, line, (x, y), 1.5 * unit, -forwards, slip.status == "uncertain")
+        y += 1.8 * unit
 
 
 def _draw_lordosis(
@@ -425,8 +419,10 @@ def _draw_lordosis(
     sheet.line(vertex + 0.75 * length * arc, WHITE, 0.12 * unit, halo=BLACK)
     forwards = 1.0 if spine.anterior == "right" else -1.0
     place = vertex + (length + 0.7 * unit) * arc[20]
-    _write(sheet, "lordosis", place - (0, 1.1 * unit), 1.6 * unit, forwards, False)
-    _write(sheet, _say(lordosis), place + (0, 1.1 * unit), 1.9 * unit, forwards, uncertain)
+    _write(sheet, "lordosis", place - np.array([0, 1.1 * unit]), 1.6 * unit, forwards, False)
+    _write(
+        sheet, _say(lordosis), place + np.array([0, 1.1 * unit]), 1.9 * unit, forwards, uncertain
+    )
     return True
 
 
@@ -546,24 +542,15 @@ def _heads(*words: tuple[str, float]) -> _Row:
 
 
 def _values(spine: LabelledSpine, found: _Found) -> list[_Row]:
-    rows = _title("Alignment") + [_heads(("angle", 0), ("value", 18.5), ("confidence", _WIDTH))]
+    rows = [*_title("Alignment"), _heads(("angle", 0), ("value", 22.0), ("conf.", _WIDTH))]
     start = len(rows)
     for (name, site), m in found.items():
         if name in ("lordosis", "sacral_slope", "cobb"):
             label = _NAMES[name] if name == "sacral_slope" else f"{_NAMES[name]} {_site(site)}"
-            cells = (_Cell(label, 0), _value_cell(m, 18.5, True), _confidence_cell([m], _WIDTH))
+            cells = (_Cell(label, 0), _value_cell(m, 22.0, True), _confidence_cell([m], _WIDTH))
             rows.append(_Row(cells))
     rows = rows if len(rows) > start else []
-    rows += _disc_rows(found) + _body_rows(spine, found)
-    implants = [m for (name, _), m in found.items() if name.startswith(("screw_", "cage_"))]
-    if implants:
-        rows += _title("Implants")
-        rows.append(_heads(("what", 0), ("value", 20.5), ("confidence", _WIDTH)))
-    for m in implants:
-        label = f"{_title_of(m.name)}, {_site(m.site)}"
-        cells = (_Cell(label, 0), _value_cell(m, 20.5, True), _confidence_cell([m], _WIDTH))
-        rows.append(_Row(cells))
-    return rows
+    return rows + _disc_rows(found) + _body_rows(spine, found) + _implant_rows(found)
 
 
 _DISC_HEIGHTS = ("disc_height_anterior", "disc_height_middle", "disc_height_posterior")
@@ -610,6 +597,23 @@ def _body_rows(spine: LabelledSpine, found: _Found) -> list[_Row]:
         ]
         first = _Cell(level + "?" * doubtful, 0, italic=doubtful)
         rows.append(_Row((first, *cells, _confidence_cell(row, _WIDTH))))
+    return rows
+
+
+def _implant_rows(found: _Found) -> list[_Row]:
+    names = ("screw_endplate_angle", "screw_tip_to_anterior_wall", "cage_position")
+    sites = list(dict.fromkeys(site for name, site in found if name in names))
+    if not sites:
+        return []
+    ends = (12.0, 17.2, 22.0)
+    heads = ("to plate °", f"to wall {_unit_of(found, names[1:2])}", "from back", "conf.")
+    rows = _title("Implants: screw to endplate, tip to front wall, cage from the back")
+    rows.append(_heads(("implant", 0), *zip(heads, (*ends, _WIDTH), strict=True)))
+    for site in sites:
+        row = [found.get((name, site)) for name in names]
+        # Screws have no place in a disc, and cages no tip.
+        cells = [_value_cell(m, at) for m, at in zip(row, ends, strict=True) if m is not None]
+        rows.append(_Row((_Cell(_site(site), 0), *cells, _confidence_cell(row, _WIDTH))))
     return rows
 
 
@@ -718,8 +722,6 @@ def _sample(sheet: Sheet, name: str, at: tuple[float, float], size: float) -> No
 
 #: Sides of a step's picture and of the gaps between them, and size of the captions, px.
 _SIDE, _GAP, _CAPTION = 600, 36, 26
-#: Radius of the disc of the opening that shows osteophytes, as a share of the body's depth.
-_OPENING = 0.2
 
 
 def geometry_steps(
@@ -730,7 +732,7 @@ def geometry_steps(
 ) -> np.ndarray:
     """How one body is measured, step by step, as in Figure 8 of the paper.
 
-    A the mask; B its contour; C osteophytes, by opening and subtraction; D corners; E endplates;
+    A the mask; B its contour; C osteophytes, by subtraction and opening; D corners; E endplates;
     F heights. Of a body without a shape there are A and B only.
 
     Args:
@@ -766,13 +768,14 @@ def _steps(
     left, top = (low + high - side) / 2
     view = _View(_SIDE / side, left, top)
     film = _cut(picture, view, _SIDE, _SIDE)
+    found = _Found(measurements)
     panels = [_mask_step(view, vertebra), _contour_step(view, vertebra)]
     shape = vertebra.shape
     if shape is not None:
-        panels.append(_osteophyte_step(view, vertebra, shape))
+        panels.append(_osteophyte_step(view, vertebra, shape, found))
         panels.append(_corner_step(view, vertebra, shape))
         panels.append(_endplate_step(view, vertebra, shape))
-        panels.append(_height_step(view, vertebra, shape, _Found(measurements)))
+        panels.append(_height_step(view, vertebra, shape, found))
     captions = [wrap(words, _CAPTION, _SIDE) for _, _, words in panels]
     below = round(1.4 * _CAPTION * (max(map(len, captions)) + 1) + _GAP)
     across = min(3, len(panels))
@@ -780,7 +783,8 @@ def _steps(
     head = 2 * _CAPTION + 2 * _GAP
     page = Sheet(head + rows * (_SIDE + below + _GAP // 2), across * (_SIDE + _GAP) + _GAP)
     level = vertebra.level or "unknown"
-    chance = "" if vertebra.level is None else f" ({_percent(vertebra.level_probability)})"
+    sure = vertebra.level is None or vertebra.level_probability == 1
+    chance = "" if sure else f" ({_percent(vertebra.level_probability)})"
     words = f"Level {level}{chance}, patient faces {spine.anterior}"
     page.text(words, (_GAP, _GAP + _CAPTION / 2), 1.3 * _CAPTION, weight=650)
     for k, ((title, draw, _), caption) in enumerate(zip(panels, captions, strict=True)):
@@ -810,6 +814,8 @@ def _mask_step(view: _View, vertebra: Vertebra) -> _Step:
     def draw(panel: Sheet) -> None:
         _fill(panel, _mask_window(view, vertebra), _colour(body), 0.5)
 
+    if body.outline is not None:
+        return "Mask", draw, f"{kind}, drawn by an annotator."
     return "Mask", draw, f"{kind}, score {body.score:.2f}{done.get(body.repair, '')}."
 
 
@@ -823,7 +829,7 @@ def _contour_step(view: _View, vertebra: Vertebra) -> _Step:
     if vertebra.shape is None:
         return "Contour", draw, "Not that of one body seen whole: nothing is measured on it."
     if vertebra.body.outline is not None:
-        return "Contour", draw, "As drawn by the annotator, over the mask (light)."
+        return "Contour", draw, "As drawn, over the mask (light)."
     return "Contour", draw, "The edge of the mask (light), smoothed to fractions of a pixel."
 
 
@@ -835,19 +841,18 @@ def _mask_window(view: _View, vertebra: Vertebra) -> np.ndarray:
     return cv2.warpAffine(mask, matrix, (_SIDE, _SIDE), flags=cv2.INTER_NEAREST)
 
 
-def _osteophyte_step(view: _View, vertebra: Vertebra, shape: Shape) -> _Step:
+def _osteophyte_step(view: _View, vertebra: Vertebra, shape: Shape, found: _Found) -> _Step:
     def draw(panel: Sheet) -> None:
-        whole = np.zeros((_SIDE, _SIDE), np.uint8)
         points = view(shape.contour)
-        cv2.fillPoly(whole, [np.rint(points - 0.5).astype(np.int32)], 1)
-        depth = float(np.linalg.norm(np.diff(view(shape.corners[:2]), axis=0)))
-        size = 2 * max(1, round(_OPENING * depth)) + 1
-        disc = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
-        opened = cv2.morphologyEx(whole, cv2.MORPH_OPEN, disc)
-        _fill(panel, opened, _colour(vertebra.body), 0.4)
-        left = whole & ~opened
-        _fill(panel, left, WHITE, 0.6)
-        _, pieces = cv2.connectedComponents(left)
+        plain = view(_plain(shape))
+        masks = np.zeros((2, _SIDE, _SIDE), np.uint8)
+        for mask, outline in zip(masks, (points, plain), strict=True):
+            cv2.fillPoly(mask, [np.rint(outline - 0.5).astype(np.int32)], 1)
+        depth = float(np.linalg.norm(plain[0] - plain[_BOW]))
+        disc = _disc(0.03 * depth)
+        left = masks[0] & ~cv2.dilate(masks[1], _disc(0.02 * depth))
+        _, pieces = cv2.connectedComponents(cv2.morphologyEx(left, cv2.MORPH_OPEN, disc))
+        panel.area(plain, _colour(vertebra.body), 0.4)
         # A tip may lie a little beside the pixels that it was found from.
         reach = round(0.1 * depth)
         spurs = set()
@@ -862,14 +867,47 @@ def _osteophyte_step(view: _View, vertebra: Vertebra, shape: Shape) -> _Step:
             tip = view(spur.tip)
             _draw_spur(panel, corner, tip, _PEN)
             out = 1.0 if tip[0] > _SIDE / 2 else -1.0
-            place = tip + (out * 1.2 * _PEN, 0)
-            _write(panel, f"{spur.length_px:.0f} px", place, 2.4 * _PEN, out, False)
+            place = tip + np.array([out * 1.2 * _PEN, 0])
+            known = found.number("osteophyte_length", f"{vertebra.level} {spur.corner}")
+            length = f"{spur.length_px:.0f} px" if known is None else _say(known)
+            doubtful = known is not None and known.status == "uncertain"
+            _write(panel, length, place, 2.4 * _PEN, out, doubtful)
 
-    words = "Opening with a disc takes off what is narrower; subtraction leaves corners and spurs. "
+    words = "The contour less the body within its smooth sides; opening drops slivers. "
     count = len(shape.osteophytes)
-    found = {0: "None reaches beyond the walls.", 1: "One reaches beyond its wall (triangle)."}
-    words += found.get(count, f"{count} reach beyond the walls (triangles).")
-    return "Osteophytes", draw, words
+    said = {0: "No spur reaches beyond a wall.", 1: "One spur reaches beyond its wall."}
+    return "Osteophytes", draw, words + said.get(count, f"{count} spurs reach beyond their walls.")
+
+
+# Points of a bowed side.
+_BOW = 16
+
+
+def _plain(shape: Shape) -> np.ndarray:
+    """A body's outline without osteophytes: its corners joined by bowed sides, N x 2 px."""
+    corners = shape.corners
+    depth = np.linalg.norm(corners[1] - corners[0])
+    share = np.linspace(0, 1, _BOW, endpoint=False)[:, None]
+    sides = []
+    for number, start in enumerate(corners):
+        end = corners[(number + 1) % 4]
+        along = (end - start) / max(float(np.linalg.norm(end - start)), 1e-9)
+        out = np.array([along[1], -along[0]])
+        if number in (0, 2):
+            middle = (shape.superior if number == 0 else shape.inferior).middle
+            bow = float((middle - (start + end) / 2) @ out)
+        else:
+            # Walls: where the contour crosses half-way.
+            away = shape.contour - (start + end) / 2
+            near = (np.abs(away @ along) < 0.1 * depth) & (np.abs(away @ out) < 0.3 * depth)
+            bow = float(np.median(away[near] @ out)) if near.any() else 0.0
+        sides.append(start + share * (end - start) + 4 * bow * share * (1 - share) * out)
+    return np.vstack(sides)
+
+
+def _disc(radius: float) -> np.ndarray:
+    size = 2 * max(1, round(radius)) + 1
+    return cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
 
 
 def _corner_step(view: _View, vertebra: Vertebra, shape: Shape) -> _Step:

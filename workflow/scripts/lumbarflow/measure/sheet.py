@@ -81,7 +81,7 @@ class Sheet:
         self._shapes.append(_Picture(pixels, at))
 
     def sheet(self, other: Sheet, at: tuple[int, int] = (0, 0)) -> None:
-        """Put a sheet that fits with its upper left corner at `at`; what reaches out of it is cut."""
+        """Put a sheet that fits, its upper left corner at `at`; what reaches out of it is cut."""
         self._shapes.append((other, at))
 
     def line(
@@ -222,9 +222,9 @@ def _face(italic: bool) -> cv2.FontFace:
     return cv2.FontFace("italic" if italic else "sans")
 
 
-def _border(size: float) -> int:
-    """The width of a halo round a line of this width or letters of this size / 12."""
-    return max(1, round(0.6 * size))
+def _border(width: float) -> int:
+    """The width of the halo round a line, or round letters of this stroke."""
+    return max(1, round(0.6 * width))
 
 
 # Pixels -----------------------------------------------------------------------------------------
@@ -271,7 +271,7 @@ def _draw_area(page: np.ndarray, area: _Area) -> None:
 
 def _draw_text(page: np.ndarray, text: _Text) -> None:
     size = round(text.size)
-    border = _border(size / 12) if text.halo is not None else 0
+    border = _border(size / 8) if text.halo is not None else 0
     width = text_width(text.words, text.size, text.weight, text.italic)
     # Room for letters that reach out of their line.
     pad = border + size // 3
@@ -343,7 +343,7 @@ def _text_element(text: _Text) -> str:
     y = text.at[1] + CAPITALS * text.size / 2
     style = ' font-style="italic"' if text.italic else ""
     if text.halo is not None:
-        width = 2 * _border(text.size / 12)
+        width = 2 * _border(text.size / 8)
         style += f' stroke="{_hex(text.halo)}" stroke-width="{width}" paint-order="stroke"'
     return (
         f'<text x="{text.at[0]:.2f}" y="{y:.2f}" font-size="{text.size:.2f}" '
