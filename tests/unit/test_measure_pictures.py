@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from dataclasses import replace
+from itertools import pairwise
 
 import cv2
 import numpy as np
@@ -35,7 +36,7 @@ from lumbarflow.measure.sheet import BLACK, WHITE, Sheet, text_width, wrap
 from lumbarflow.prepare.masks import rasterise_window
 
 # Busy machines are slow: no law fails for taking its time.
-unhurried = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ROWS, COLUMNS = 1600, 900
 LEVELS = ("T12", "L1", "L2", "L3", "L4", "L5", "S1")
@@ -73,8 +74,8 @@ def make_spine(anterior="right", **changed):
     return replace(spine, **changed)
 
 
-def exchange(spine, level, **changed):
-    found = tuple(replace(v, **changed) if v.level == level else v for v in spine.vertebrae)
+def exchange(spine, name, **changed):
+    found = tuple(replace(v, **changed) if v.level == name else v for v in spine.vertebrae)
     return replace(spine, vertebrae=found)
 
 
@@ -84,7 +85,9 @@ def measured(name, site, value, unit="deg", status="measured", reason=""):
 
 @pytest.fixture(scope="module")
 def film():
-    return np.random.default_rng(200_000).integers(60, 180, (ROWS, COLUMNS)).astype(np.uint8)
+    noise = np.random.default_rng(200_000).normal(0, 1, (ROWS, COLUMNS))
+    smooth = cv2.GaussianBlur(noise, (0, 0), 12)
+    return np.clip(110 + 30 * smooth / smooth.std(), 0, 220).astype(np.uint8)
 
 
 def on_film(picture):
@@ -105,10 +108,9 @@ def test_the_film_is_untouched_away_from_the_spine(film, anterior):
     picture = overlay(film, make_spine(anterior), values, title="a film", spacing_mm=0.2)
     assert picture.dtype == np.uint8 and picture.shape[0] == ROWS and picture.shape[1] > COLUMNS
     assert (film == before).all()
-    away = np.ones(COLUMNS, bool)
-    away[80:-80] = False
-    assert (on_film(picture)[:150] == film[:150, :, None]).all()
-    assert (on_film(picture)[:, away] == film[:, away, None]).all()
+    assert (on_film(picture)[:90] == film[:90, :, None]).all()
+    behind = np.s_[:, :200] if anterior == "right" else np.s_[:, -200:]
+    assert (on_film(picture)[behind] == film[behind][..., None]).all()
 
 
 def test_every_outline_has_the_colour_of_its_class(film):
@@ -141,11 +143,9 @@ def test_doubtful_bodies_are_dashed(film):
         {"level_probability": 0.5},
         {"shape": replace(shape, quality=0.2)},
         {"shape": replace(shape, cut=True)},
-        {"shape": None},
     ):
-        doubtful = count(on_film(overlay(film, exchange(make_spine(), "L3", **change), [])), colour)
-        if change != {"shape": None}:  # its endplates no longer hide the outline
-            assert doubtful < sure - 50, change
+        doubtful = on_film(overlay(film, exchange(make_spine(), "L3", **change), []))
+        assert count(doubtful, colour) < sure - 50, change
 
 
 def test_an_endplate_without_support_is_dashed(film):
@@ -257,7 +257,7 @@ def test_a_picture_of_another_film_is_refused(film):
             draw()
 
 
-@unhurried
+@settings(unhurried, max_examples=6)
 @given(st.integers(0, 2**32), st.sampled_from(["left", "right"]))
 def test_whatever_lies_anywhere_can_be_drawn(seed, anterior):
     rng = np.random.default_rng(seed)
@@ -280,13 +280,13 @@ def test_whatever_lies_anywhere_can_be_drawn(seed, anterior):
     spine = LabelledSpine(int(rows), int(columns), tuple(vertebrae), anterior, 0.7, False)
     values = [
         measured("lordosis", "L1-S1", float(rng.normal(0, 40))),
-        *(measured("segmental_angle", f"{a}/{b}", 5.0) for a, b in zip(LEVELS, LEVELS[1:])),
-        *(measured("slip", f"{a}/{b}", -5.0, "mm") for a, b in zip(LEVELS, LEVELS[1:])),
+        *(measured("segmental_angle", f"{a}/{b}", 5.0) for a, b in pairwise(LEVELS)),
+        *(measured("slip", f"{a}/{b}", -5.0, "mm") for a, b in pairwise(LEVELS)),
     ]
     picture = np.zeros((rows, columns), np.uint8)
     assert overlay(picture, spine, values).ndim == 3
-    for index in range(len(vertebrae)):
-        assert geometry_steps(picture, spine, index, values).ndim == 3
+    if vertebrae:
+        assert geometry_steps(picture, spine, 0, values).ndim == 3
     studies = [Study("a", picture, spine, values), Study("b", picture, spine, values, 0.2)]
     assert changes_figure(studies, changes_of([])).ndim == 3
 
@@ -390,7 +390,7 @@ def test_films_are_shown_at_one_scale(film):
         columns=2 * COLUMNS,
         vertebrae=tuple(scaled(v) for v in spine.vertebrae),
     )
-    for spacings in ((0.2, 0.1), (None, None), (0.2, None)):
+    for spacings in ((0.2, 0.1), (0.2, None)):
         studies = [
             Study("a", film, spine, [], spacings[0]),
             Study("a", double, large, [], spacings[1]),
@@ -398,9 +398,9 @@ def test_films_are_shown_at_one_scale(film):
         figure = changes_figure(studies, changes_of([])).astype(int)
         half = (figure.shape[1] - 30) // 2
         left, right = figure[:, 30:half], figure[:, half + 30 : 2 * half]
-        assert np.abs(left - right).mean() < 4
+        assert np.abs(left - right).mean() < 3
         # It would not be by chance.
-        assert np.abs(left - right[:, ::-1]).mean() > 8
+        assert np.abs(left - right[:, ::-1]).mean() > 10
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 4])
@@ -425,7 +425,7 @@ def test_a_line_covers_the_pixels_that_it_runs_through():
     sheet = Sheet(20, 20)
     sheet.line([(2.5, 10.5), (17.5, 10.5)], BLACK, 1)
     dark = sheet.pixels()[..., 0] < 40
-    assert dark[10, 2:18].all() and dark.sum() == 16
+    assert dark[10, 3:17].all() and not np.delete(dark, 10, axis=0).any()
 
 
 @given(st.floats(1, 30), st.floats(0.5, 8))

@@ -605,9 +605,9 @@ def _implant_rows(found: _Found) -> list[_Row]:
     sites = list(dict.fromkeys(site for name, site in found if name in names))
     if not sites:
         return []
-    ends = (12.0, 17.2, 22.0)
-    heads = ("to plate °", f"to wall {_unit_of(found, names[1:2])}", "from back", "conf.")
-    rows = _title("Implants: screw to endplate, tip to front wall, cage from the back")
+    ends = (11.5, 16.9, 22.0)
+    heads = ("angle °", f"to wall {_unit_of(found, names[1:2])}", "from back", "conf.")
+    rows = _title("Implants: screw to endplate, its tip to front wall")
     rows.append(_heads(("implant", 0), *zip(heads, (*ends, _WIDTH), strict=True)))
     for site in sites:
         row = [found.get((name, site)) for name in names]
@@ -1030,8 +1030,8 @@ def changes_figure(studies: Sequence[Study], changes: pd.DataFrame, title: str =
         _check(study.picture, study.spine)
     boxes = [_spine_box(study.spine) for study in studies]
     sizes = _pixel_sizes(studies)
-    wide = max((box[2] - box[0]) * size for box, size in zip(boxes, sizes, strict=True))
-    high = max((box[3] - box[1]) * size for box, size in zip(boxes, sizes, strict=True))
+    wide = max((box[2] - box[0] + 1) * size for box, size in zip(boxes, sizes, strict=True))
+    high = max((box[3] - box[1] + 1) * size for box, size in zip(boxes, sizes, strict=True))
     # Room in front of the spine and behind it for words.
     wide, high = wide + 0.24 * high, 1.1 * high
     gap = 30
