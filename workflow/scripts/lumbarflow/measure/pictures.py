@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pandas as pd
 
+from ..annotate.spine import RANK
 from .anatomy import CORNERS, Endplate, LabelledSpine, Measurement, Shape, Vertebra
 from .sheet import BLACK, WHITE, Colour, Sheet, text_width, wrap
 
@@ -51,6 +52,7 @@ _NAMES = {
     "sacral_slope": "Sacral slope",
     "cobb": "Cobb angle",
 }
+_FIRST_LEVEL = re.compile(r"[^A-Z0-9]")
 _LEVEL_WORDS = re.compile(r"\b([tls]\d+)\b")
 
 
@@ -95,6 +97,11 @@ class _Found(dict[tuple[str, str], Measurement]):
         """The measurement if it has a value."""
         found = self.get((name, site))
         return None if found is None or found.value is None else found
+
+    def sites(self, names: Sequence[str]) -> list[str]:
+        """Where any of these was looked for, from cranial to caudal."""
+        found = dict.fromkeys(site for name, site in self if name in names)
+        return sorted(found, key=lambda site: RANK.get(_FIRST_LEVEL.split(site)[0], -1))
 
 
 # The overlay ------------------------------------------------------------------------------------
@@ -478,13 +485,15 @@ _WIDTH = 26.0
 
 
 def _heading(spine: LabelledSpine, title: str) -> list[_Row]:
-    rows = []
-    if title:
-        rows.append(_Row((_Cell(title, 0, weight=650),), 1.6))
+    # Bold letters are wider than those that lines are broken for.
+    lines = wrap(title, 100, 90 * _WIDTH)
+    rows = [_Row((_Cell(line, 0, weight=650),), 1.5) for line in lines]
     facing = f"Faces {spine.anterior} ({_percent(spine.anterior_probability)})"
     sacrum = "sacrum seen" if spine.sacrum_seen else "sacrum not seen"
     rows.append(_Row((_Cell(f"{facing}, {sacrum}", 0),)))
     for flag in spine.flags:
+        if flag == "sacrum_not_seen" and not spine.sacrum_seen:
+            continue
         words = _LEVEL_WORDS.sub(lambda m: m[1].upper(), flag.replace("_", " "))
         rows.append(_Row((_Cell(f"▲ {words}", 0, weight=650),)))
     return rows
@@ -563,7 +572,7 @@ def _unit_of(found: _Found, names: Sequence[str]) -> str:
 
 def _disc_rows(found: _Found) -> list[_Row]:
     names = ("segmental_angle", *_DISC_HEIGHTS, "slip")
-    sites = list(dict.fromkeys(site for name, site in found if name in names))
+    sites = found.sites(names)
     if not sites:
         return []
     ends = (8.2, 11.6, 15.0, 18.4, 22.0)
@@ -580,7 +589,7 @@ def _disc_rows(found: _Found) -> list[_Row]:
 
 def _body_rows(spine: LabelledSpine, found: _Found) -> list[_Row]:
     names = (*_BODY_HEIGHTS, "wedge_ratio", "genant_grade")
-    levels = list(dict.fromkeys(site for name, site in found if name in names))
+    levels = found.sites(names)
     if not levels:
         return []
     drawn = {v.level: v for v in spine.vertebrae if v.level}
@@ -602,12 +611,12 @@ def _body_rows(spine: LabelledSpine, found: _Found) -> list[_Row]:
 
 def _implant_rows(found: _Found) -> list[_Row]:
     names = ("screw_endplate_angle", "screw_tip_to_anterior_wall", "cage_position")
-    sites = list(dict.fromkeys(site for name, site in found if name in names))
+    sites = found.sites(names)
     if not sites:
         return []
-    ends = (11.5, 16.9, 22.0)
-    heads = ("angle °", f"to wall {_unit_of(found, names[1:2])}", "from back", "conf.")
-    rows = _title("Implants: screw to endplate, its tip to front wall")
+    ends = (12.5, 17.5, 22.0)
+    heads = ("angle °", f"tip {_unit_of(found, names[1:2])}", "cage", "conf.")
+    rows = _title("Implants: angle and tip of screws, place of cages")
     rows.append(_heads(("implant", 0), *zip(heads, (*ends, _WIDTH), strict=True)))
     for site in sites:
         row = [found.get((name, site)) for name in names]
