@@ -40,9 +40,6 @@ def write_labelled(
     results: Path,
     models: Sequence[str],
     films: Mapping[str, str],
-    *,
-    truth: bool = True,
-    overlays: bool = True,
     seed: int = 0,
 ) -> None:
     """Write what the report reads of levels and measurements.
@@ -51,12 +48,10 @@ def write_labelled(
         results: the results folder.
         models: of which the first errs least.
         films: patient_id of each test film.
-        truth: whether measurements are compared with a truth besides the annotations.
-        overlays: whether there are pictures.
         seed: of the errors.
     """
     rng = np.random.default_rng(seed)
-    drawn = measured(rng, films, 0.0)
+    drawn = measured(rng, films)
     instances, compared = [], []
     for place, model in enumerate(models):
         instances.append(_instances(rng, model, films, 0.02 * place))
@@ -76,7 +71,7 @@ def write_labelled(
         write_table(results / f"measurements/{model}.parquet", table)
         write_table(results / f"measurements/vertebrae/{model}.parquet", vertebrae(rng, films))
         write_table(results / f"measurements/changes/{model}.parquet", changes(table, films))
-        for against in ("annotation", "truth")[: 1 + truth]:
+        for against in ("annotation", "truth"):
             compared.append(_compared(rng, model, against, table, drawn))
     write_table(results / "measurements/changes/annotation.parquet", changes(drawn, films))
     compared = pd.concat(compared, ignore_index=True)
@@ -84,19 +79,18 @@ def write_labelled(
     write_table(results / "metrics/measurements.parquet", compared)
     write_table(results / "metrics/measurement_summary.parquet", _summary(compared))
     write_table(results / "metrics/reliability.parquet", _reliability(compared))
-    if overlays:
-        for image_id in films:
-            picture = np.full((1300, 1100, 3), 60, np.uint8)
-            picture[:, 700:] = 255
-            write_png(results / f"measurements/overlays/{models[0]}/{image_id}.png", picture)
+    picture = np.full((1300, 1100, 3), 60, np.uint8)
+    picture[:, 700:] = 255
+    for image_id in films:
+        write_png(results / f"measurements/overlays/{models[0]}/{image_id}.png", picture)
 
 
-def measured(rng: np.random.Generator, films: Mapping[str, str], errors: float) -> pd.DataFrame:
+def measured(rng: np.random.Generator, films: Mapping[str, str]) -> pd.DataFrame:
     """Rows of `measurements/{source}.parquet`, all of them measured."""
     rows = [
         {
             **{"image_id": image_id, "name": name, "site": site, "unit": unit},
-            "value": value if name.endswith("grade") else value * rng.normal(1, 0.15) + errors,
+            "value": value if name.endswith("grade") else value * rng.normal(1, 0.15),
             **{"confidence": 1.0, "status": "measured", "reason": ""},
         }
         for image_id in films

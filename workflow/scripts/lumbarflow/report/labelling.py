@@ -306,7 +306,7 @@ def _details(summary: pd.DataFrame, models: Sequence[str]) -> list[dict[str, Any
             )
         if any(cell["n"] for cell in cells):
             words = {"deg": "°", "1": ""}.get(unit, unit)
-            rows.append({"name": _words(name), "unit": words, "cells": cells})
+            rows.append({"name": _capital(_words(name)), "unit": words, "cells": cells})
     return rows
 
 

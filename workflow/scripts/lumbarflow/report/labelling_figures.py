@@ -89,7 +89,7 @@ def reliability_curves(tables: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
                 axis.vlines(table["confidence"], table["ci_low"], table["ci_high"], color=colour)
                 area = 12 + 60 * np.sqrt(table["n"] / most)
                 axis.scatter(
-                    table["confidence"], table["right"], area, colour, marker, zorder=3,
+                    table["confidence"], table["right"], area, colour, marker=marker, zorder=3,
                     edgecolors="white", linewidths=0.8,
                 )  # fmt: skip
             axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", aspect="equal")
@@ -155,9 +155,15 @@ def _agreement(axis: Axes, table: pd.DataFrame, colour: str, marker: str) -> Non
     middle = (table["value"] + table["reference"]) / 2
     difference = table["value"] - table["reference"]
     sure = table["status"] == "measured"
-    axis.scatter(middle[sure], difference[sure], 14, colour, marker, linewidths=0, alpha=0.8)
+    axis.scatter(middle[sure], difference[sure], 14, colour, marker=marker, linewidths=0, alpha=0.8)
     axis.scatter(
-        middle[~sure], difference[~sure], 14, "none", marker, edgecolors=colour, linewidths=0.9
+        middle[~sure],
+        difference[~sure],
+        14,
+        "none",
+        marker=marker,
+        edgecolors=colour,
+        linewidths=0.9,
     )
     axis.axhline(0, color=_GREY, linewidth=0.8)
     if len(table) < 3:
