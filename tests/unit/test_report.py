@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from labelled_results import write_labelled
 
 from lumbarflow.annotate.agreement import agreement_table
 from lumbarflow.annotate.qc import CHECKS
@@ -17,7 +18,7 @@ from lumbarflow.deidentify.audit import table
 from lumbarflow.deidentify.deidentifier import Deidentifier
 from lumbarflow.deidentify.pseudonyms import Pseudonyms
 from lumbarflow.errors import InputError
-from lumbarflow.evaluate.tables import Reference, score_masks, summarise
+from lumbarflow.evaluate.tables import Reference, paper_order, score_masks, summarise
 from lumbarflow.files import write_json, write_png, write_table, write_text
 from lumbarflow.prepare.masks import bit_mask, rasterise
 from lumbarflow.report.figures import class_colours, learning_curves, overlay, shrink
@@ -165,6 +166,8 @@ def results(tmp_path_factory):
         folder / "metrics/summary.parquet",
         summarise(per_image.merge(splits[["image_id", "patient_id"]]), seed=0),
     )
+    test_films = dict(zip(ids[3:], patients[3:], strict=True))
+    write_labelled(folder, paper_order(list(NAMES)), test_films)
     return folder
 
 
@@ -239,9 +242,10 @@ def test_scores_are_those_of_the_tables(html, results):
 def test_pictures_have_alternative_texts_and_decode(html):
     images = [image for image in Page(html).all("img") if "src" in image]
     films = [image for image in images if image["src"].startswith("data:image/jpeg;base64,")]
-    # Film, reference and five models for each of two films; two findings; the curves.
-    assert len(films) == 16
-    assert len(images) == 17
+    # Film, reference, five models and an overlay for each of two films; two findings; the curves
+    # and three drawings of levels and measurements.
+    assert len(films) == 18
+    assert len(images) == 22
     assert all(image["alt"] for image in images)
     data = base64.b64decode(films[1]["src"].split(",")[1])
     assert cv2.imdecode(np.frombuffer(data, np.uint8), -1).shape == (ROWS, COLUMNS, 3)

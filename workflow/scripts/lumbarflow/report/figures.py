@@ -22,6 +22,22 @@ PALETTE = (
 )
 FILL = 0.35
 INK, TRAIN, VALIDATION = "#1f2933", "#0072b2", "#d55e00"
+#: Of all drawings; salted, so that the same input gives the same bytes.
+STYLE = {
+    "svg.hashsalt": "lumbarflow",
+    "font.family": "sans-serif",
+    "font.size": 8.5,
+    "axes.edgecolor": "#9aa5b1",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": "#52606d",
+    "ytick.color": "#52606d",
+    "axes.grid": True,
+    "grid.color": "#e4e7eb",
+    "lines.linewidth": 1.6,
+    "lines.markersize": 3,
+}
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
@@ -83,22 +99,7 @@ def learning_curves(histories: Mapping[str, pd.DataFrame]) -> str:
     Returns:
         An SVG drawing as a `data:` address; the same input gives the same bytes.
     """
-    style = {
-        "svg.hashsalt": "lumbarflow",
-        "font.family": "sans-serif",
-        "font.size": 8.5,
-        "axes.edgecolor": "#9aa5b1",
-        "axes.labelcolor": INK,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "xtick.color": "#52606d",
-        "ytick.color": "#52606d",
-        "axes.grid": True,
-        "grid.color": "#e4e7eb",
-        "lines.linewidth": 1.6,
-        "lines.markersize": 3,
-    }
-    with matplotlib.rc_context(style):
+    with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(2.3 * max(len(histories), 2), 3.9), layout="constrained")
         axes = figure.subplots(2, len(histories), sharex="col", squeeze=False)
         for (name, history), (loss, dice) in zip(histories.items(), axes.T, strict=True):
@@ -124,9 +125,14 @@ def learning_curves(histories: Mapping[str, pd.DataFrame]) -> str:
             frameon=False,
             fontsize=8,
         )
-        drawing = io.StringIO()
-        # No date: the report of an unchanged run is unchanged.
-        figure.savefig(drawing, format="svg", metadata={"Date": None})
+        return svg_uri(figure)
+
+
+def svg_uri(figure: Figure) -> str:
+    """A drawing as a `data:` address, within the context of :data:`STYLE`."""
+    drawing = io.StringIO()
+    # No date: the report of an unchanged run is unchanged.
+    figure.savefig(drawing, format="svg", metadata={"Date": None})
     encoded = base64.b64encode(drawing.getvalue().encode()).decode("ascii")
     return "data:image/svg+xml;base64," + encoded
 

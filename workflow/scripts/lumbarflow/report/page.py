@@ -24,6 +24,8 @@ from ..rle import decode
 from .annotators import agreement_section
 from .figures import class_colours, jpeg_uri, learning_curves, overlay, shrink
 from .findings import SEVERITIES, finding_pictures, worst_first
+from .labelling import labelling_section
+from .reading import missing, read_table
 
 #: Kónya et al. 2021, Table 1, in percent; the metrics in the order of `TABLE1_ROWS`.
 PAPER_TABLE1 = {
@@ -69,6 +71,7 @@ class Page:
             "seed"}.
         curves: address of the drawing of the learning curves.
         films: {"image_id", "note", "panels": [{"caption", "note", "alt", "image"}]}.
+        labelling: levels and measurements, see :func:`~.labelling.labelling_section`.
         findings: (check, severity, count, meaning, remedy).
         finding_pictures: see :func:`lumbarflow.report.findings.finding_pictures`; at most
             :data:`MAX_FINDING_PICTURES`.
@@ -94,6 +97,7 @@ class Page:
     runs: list[dict[str, Any]]
     curves: str
     films: list[dict[str, Any]]
+    labelling: dict[str, Any]
     findings: list[tuple[str, str, int, str, str]]
     finding_pictures: list[dict[str, Any]]
     n_to_picture: int
@@ -129,8 +133,8 @@ def build_report(
     Args:
         results: the results folder; read are the manifest, the
             audit of de-identification, splits, findings, agreement, records, metrics,
-            predictions, the models' `history.jsonl` and `run.json`, the films shown and those to
-            decide.
+            predictions, measurements and overlays, the models' `history.jsonl` and `run.json`, the
+            films shown and those to decide.
         models: models to show; they come out in the order of the paper's Table 1.
         model_names: display names; a model without one keeps its own.
         classes: all classes in configuration order.
@@ -143,12 +147,12 @@ def build_report(
     """
     models = paper_order(models)
     names = {model: model_names.get(model, model) for model in models}
-    manifest = _read_table(results / "images/manifest.parquet")
-    splits = _read_table(results / "splits.parquet")
-    findings = _read_table(results / "annotations/qc.parquet")
-    per_image = _read_table(results / "metrics/per_image.parquet")
-    per_class = _read_table(results / "metrics/per_class.parquet")
-    summary = _read_table(results / "metrics/summary.parquet")
+    manifest = read_table(results / "images/manifest.parquet")
+    splits = read_table(results / "splits.parquet")
+    findings = read_table(results / "annotations/qc.parquet")
+    per_image = read_table(results / "metrics/per_image.parquet")
+    per_class = read_table(results / "metrics/per_class.parquet")
+    summary = read_table(results / "metrics/summary.parquet")
     runs = {model: _read_json(results / f"models/{model}/run.json") for model in models}
     histories = {
         names[model]: _read_history(results / f"models/{model}/history.jsonl") for model in models
@@ -159,12 +163,13 @@ def build_report(
     )
     per_image = per_image[per_image["model"].isin(models)]
     pictures, n_to_picture = finding_pictures(results, findings, MAX_FINDING_PICTURES)
+    films = _films(results, per_image, names, colours, films_shown)
     page = Page(
         models=list(names.values()),
         facts=_facts(manifest, splits),
         subsets=_subsets(splits),
         rejected=_counts(manifest.loc[manifest["status"] == "rejected", ["reason"]]),
-        privacy=_privacy(_read_table(results / "images/deidentification.parquet")),
+        privacy=_privacy(read_table(results / "images/deidentification.parquet")),
         undecided=_undecided(results, uncertain.head(MAX_UNDECIDED)),
         n_undecided=len(uncertain),
         table1=_table1(summary, names),
@@ -173,7 +178,8 @@ def build_report(
         dice=_dice_rows(per_class, models, colours),
         runs=[_run_row(names[model], run) for model, run in runs.items()],
         curves=learning_curves(histories),
-        films=_films(results, per_image, names, colours, films_shown),
+        films=films,
+        labelling=labelling_section(results, models, names, [film["image_id"] for film in films]),
         findings=_finding_counts(findings),
         finding_pictures=pictures,
         n_to_picture=n_to_picture,
@@ -185,7 +191,7 @@ def build_report(
             .head(MAX_FINDINGS)
             .itertuples(index=False)
         ],
-        agreement=agreement_section(_read_table(results / "annotations/agreement.parquet")),
+        agreement=agreement_section(read_table(results / "annotations/agreement.parquet")),
         config=json.dumps(config, indent=2, ensure_ascii=False, default=str),
         versions=_versions(runs),
     )
@@ -359,7 +365,7 @@ def _films(
     shown = ranking["image_id"].iloc[ranks].to_list()
     dice = per_image.set_index(["model", "image_id"])["dice"]
     predictions = {
-        model: _read_table(
+        model: read_table(
             results / f"predictions/networks/{model}.parquet", filters=[("image_id", "in", shown)]
         )
         for model in names
@@ -417,18 +423,11 @@ def _prediction_layers(rows: pd.DataFrame) -> list[tuple[str, np.ndarray]]:
     ]
 
 
-def _read_table(path: Path, **options: Any) -> pd.DataFrame:
-    try:
-        return pd.read_parquet(path, **options)
-    except FileNotFoundError:
-        raise _missing(path) from None
-
-
 def _read_json(path: Path) -> Any:
     try:
         return read_json(path)
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     except json.JSONDecodeError:
         raise InputError(f"{path} is not JSON: remove it and run the workflow again.") from None
 
@@ -438,7 +437,7 @@ def _read_history(path: Path) -> pd.DataFrame:
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
-        raise _missing(path) from None
+        raise missing(path) from None
     except json.JSONDecodeError as error:
         raise InputError(
             f"{path} has a line that is not JSON ({error.msg}): remove it and train again."
@@ -450,10 +449,6 @@ def _read_history(path: Path) -> pd.DataFrame:
     history = history.astype({"loss": float, "dice": float})
     # A resumed training may write an epoch again; the later line is the one that counts.
     return history.drop_duplicates(["epoch", "split"], keep="last").sort_values("epoch")
-
-
-def _missing(path: Path) -> InputError:
-    return InputError(f"{path} is missing: run the workflow again to make it.")
 
 
 def _words(class_name: str) -> str:
