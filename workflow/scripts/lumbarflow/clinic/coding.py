@@ -1,7 +1,7 @@
 """Codes and UIDs of the objects: those of the standard where it has them, ours where it has none.
 
-Context groups (CID) are of DICOM PS3.16. A code of our own scheme is the word that our tables use,
-so that :data:`SCHEME` needs no list of its own.
+Context groups (CID) are of DICOM PS3.16. A code of our own scheme comes from the word that our
+tables use: docs/reference/dicom-objects.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ UNITS = {
 
 _MEASUREMENTS = {"cobb": codes.SCT.CobbAngle}
 _IMPLANTS = {"screw": codes.cid7157.BoneScrew}  # CID 7157; the others are implants, CID 7151
-_LEVEL = re.compile(r"[TLS]\d+")
+_LEVEL = re.compile(r"\b[TLS]\d+\b")
+_LEVEL_IN_WORDS = re.compile(r"\b[tls]\d+\b")
+_COUNTED = re.compile(r"\b\d+\b|\?")
+_LONGEST_CODE = 16  # VR SH
 _BYTES = 16  # of a UUID
 
 
@@ -69,8 +72,13 @@ def derived_uid(*parts: str | bytes) -> UID:
     return UID(f"2.25.{int.from_bytes(_digest(*parts)[:_BYTES], 'big')}")
 
 
-def tracking_uid(source: Dataset, site: str) -> UID:
-    """What a site of a patient is recognised by in all studies (Tracking UID)."""
+def tracking_uid(source: Dataset, site: str, device: Device) -> UID:
+    """What a site of a patient is recognised by in all studies, whoever finds it (Tracking UID).
+
+    What is counted, such as `L4 screw 1`, is recognised on its film only, and by its finder.
+    """
+    if _COUNTED.search(site):
+        return derived_uid("counted", str(source.SOPInstanceUID), device.uid, site)
     return derived_uid("site", str(source.get("PatientID") or source.StudyInstanceUID), site)
 
 
@@ -83,8 +91,19 @@ def _digest(*parts: str | bytes) -> bytes:
 
 
 def private(word: str) -> CodedConcept:
-    """A code of :data:`SCHEME`: a word of our tables, with its underscores as blanks for people."""
-    return CodedConcept(word, SCHEME, word.replace("_", " ").capitalize()[:64])
+    """A code of :data:`SCHEME` for a word of our tables.
+
+    It is the word. Of one longer than 16 characters, for which not every reader is ready (Long Code
+    Value, PS3.3 table 8.8-1), it is the beginning and 4 digits of its SHA-256. The meaning is the
+    whole word.
+    """
+    code = word
+    if len(code) > _LONGEST_CODE:
+        start = word[: _LONGEST_CODE - 5].rstrip("_")
+        code = f"{start}-{hashlib.sha256(word.encode()).hexdigest()[:4]}"
+    meaning = word.replace("_", " ").capitalize()
+    meaning = _LEVEL_IN_WORDS.sub(lambda level: level[0].upper(), meaning)
+    return CodedConcept(code, SCHEME, meaning[:64])
 
 
 def scheme() -> CodingSchemeIdentificationItem:

@@ -34,8 +34,9 @@ def header(source: Dataset) -> Dataset:
     """
     result = Dataset()
     result.update(source)
-    # highdicom quotes names that it finds odd in warnings: they come at the end, in `settle`.
-    for keyword in ("PixelData", "FrameOfReferenceUID", _NAME):
+    # highdicom quotes names that it finds odd in warnings: `settle` adds them. Of the size of pixels
+    # it makes a functional group that it cannot read again without a thickness of slices.
+    for keyword in ("PixelData", "FrameOfReferenceUID", "PixelSpacing", _NAME):
         if keyword in result:
             del result[keyword]
     for keyword in _SHARED:

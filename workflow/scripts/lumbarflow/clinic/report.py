@@ -35,7 +35,7 @@ from highdicom.sr import Measurement as NumericMeasurement
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
-from ..measure.anatomy import LabelledSpine, Measurement
+from ..measure.anatomy import LabelledSpine, Measurement, Vertebra
 from .coding import (
     REGION,
     UNITS,
@@ -88,42 +88,15 @@ def measurement_report(
         device: who measured.
     """
     film = header(source)
-    numbers = segment_numbers(segments)
     by_site: dict[str, list[Measurement]] = {}
     for item in measurements:
         by_site.setdefault(item.site, []).append(item)
     groups = [_film_group(film, spine, device)]
     for label, vertebra in zip(vertebra_labels(spine), spine.vertebrae, strict=True):
-        contents = [_level_probability(vertebra.level_probability)]
-        contents += map(_content, by_site.pop(label, ()))
-        what = structure(vertebra.body.class_name, vertebra.level)
-        common = {
-            "finding_category": codes.cid7150.AnatomicalStructure,
-            "finding_type": what,
-            "finding_sites": [FindingSite(what)],
-        }
-        if label in numbers:
-            tracking = segments.SegmentSequence[numbers[label] - 1].TrackingUID
-            group = PlanarROIMeasurementsAndQualitativeEvaluations(
-                TrackingIdentifier(tracking, label),
-                referenced_segment=ReferencedSegmentationFrame(
-                    segments.SOPClassUID,
-                    segments.SOPInstanceUID,
-                    frame_number=None,  # not beside a segment's number (PS3.3 C.18.4)
-                    segment_number=numbers[label],
-                    source_image=SourceImageForSegmentation(
-                        film.SOPClassUID, film.SOPInstanceUID
-                    ),
-                ),
-                **common,
-            )
-        else:
-            group = MeasurementsAndQualitativeEvaluations(
-                TrackingIdentifier(derived_uid(film.SOPInstanceUID, label), label), **common
-            )
-        groups.append(_filled(group, contents))
+        found = by_site.pop(label, ())
+        groups.append(_vertebra_group(label, vertebra, found, film, segments, device))
     for site, found in by_site.items():
-        groups.append(_site_group(site, found, film, segments, numbers))
+        groups.append(_site_group(site, found, film, segments, device))
     content = MeasurementReport(
         observation_context=ObservationContext(
             observer_device_context=ObserverContext(
@@ -133,7 +106,7 @@ def measurement_report(
                     name=device.name,
                     manufacturer_name="Lumbarflow",
                     model_name=device.network,
-                    serial_number=device.version,
+                    serial_number=device.serial,
                 ),
             )
         ),
@@ -185,31 +158,69 @@ def _film_group(film: Dataset, spine: LabelledSpine, device: Device) -> ContentS
     )
 
 
+def _vertebra_group(
+    label: str,
+    vertebra: Vertebra,
+    measurements: Iterable[Measurement],
+    film: Dataset,
+    segments: Dataset | None,
+    device: Device,
+) -> ContentSequence:
+    """How probable a vertebra's level is, and its measurements; it refers to its segment."""
+    what = structure(vertebra.body.class_name, vertebra.level)
+    tracking = TrackingIdentifier(tracking_uid(film, label, device), label)
+    common = {
+        "finding_category": codes.cid7150.AnatomicalStructure,
+        "finding_type": what,
+        "finding_sites": [FindingSite(what)],
+    }
+    number = segment_numbers(segments).get(label)
+    if number is None:
+        group = MeasurementsAndQualitativeEvaluations(tracking, **common)
+    else:
+        group = PlanarROIMeasurementsAndQualitativeEvaluations(
+            tracking,
+            referenced_segment=ReferencedSegmentationFrame(
+                segments.SOPClassUID,
+                segments.SOPInstanceUID,
+                frame_number=None,  # not beside a segment's number (PS3.3 C.18.4)
+                segment_number=number,
+                source_image=SourceImageForSegmentation(film.SOPClassUID, film.SOPInstanceUID),
+            ),
+            **common,
+        )
+    probability = round(float(vertebra.level_probability), _DECIMALS)
+    level = NumericMeasurement(private(LEVEL_PROBABILITY), probability, UNITS["1"])[0]
+    return _filled(group, [level, *map(_content, measurements)])
+
+
 def _site_group(
     site: str,
     measurements: Iterable[Measurement],
     film: Dataset,
     segments: Dataset | None,
-    numbers: dict[str, int],
+    device: Device,
 ) -> ContentSequence:
     """The measurements of a site that is not one whole vertebra, with the segments they are of."""
     group = MeasurementsAndQualitativeEvaluations(
-        TrackingIdentifier(tracking_uid(film, site), site or _FILM),
+        TrackingIdentifier(tracking_uid(film, site, device), site),
         finding_sites=[FindingSite(place) for place in places(site)],
         source_images=[SourceImageForMeasurementGroup.from_source_image(film)],
     )
-    contents = list(map(_content, measurements))
-    if used := [numbers[level] for level in levels(site) if level in numbers]:
-        contents.append(
-            ImageContentItem(
-                name=codes.DCM.SourceOfMeasurement,
-                referenced_sop_class_uid=segments.SOPClassUID,
-                referenced_sop_instance_uid=segments.SOPInstanceUID,
-                referenced_segment_numbers=used,
-                relationship_type="CONTAINS",
-            )
+    numbers = segment_numbers(segments)
+    # One item each: not every reader takes several numbers in one.
+    used = [
+        ImageContentItem(
+            name=codes.DCM.SourceOfMeasurement,
+            referenced_sop_class_uid=segments.SOPClassUID,
+            referenced_sop_instance_uid=segments.SOPInstanceUID,
+            referenced_segment_numbers=numbers[level],
+            relationship_type="CONTAINS",
         )
-    return _filled(group, contents)
+        for level in levels(site)
+        if level in numbers
+    ]
+    return _filled(group, [*map(_content, measurements), *used])
 
 
 def _filled(group: ContentSequence, contents: Iterable[ContentItem]) -> ContentSequence:
@@ -244,8 +255,3 @@ def _content(measurement: Measurement) -> ContentItem:
     if properties:
         item.ContentSequence = ContentSequence(properties)
     return item
-
-
-def _level_probability(probability: float) -> ContentItem:
-    value = round(float(probability), _DECIMALS)
-    return NumericMeasurement(private(LEVEL_PROBABILITY), value, UNITS["1"])[0]

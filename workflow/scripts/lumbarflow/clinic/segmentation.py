@@ -157,11 +157,6 @@ def _description(
 ) -> SegmentDescription:
     """Label, codes, colour and origin of a segment (PS3.3 C.8.20.4)."""
     bone = is_bone(item.class_name)
-    # Implants and vertebrae of unknown level are recognised on this film only.
-    lasting = bone and item.level
-    tracking = tracking_uid(source, item.level) if lasting else derived_uid(
-        "structure", str(source.SOPInstanceUID), device.network, item.label
-    )  # fmt: skip
     # Category: CID 7150. Algorithm family: CID 7162.
     result = SegmentDescription(
         segment_number=number,
@@ -177,7 +172,7 @@ def _description(
             version=device.version,
             source="Lumbarflow",
         ),
-        tracking_uid=tracking,
+        tracking_uid=tracking_uid(source, item.label, device),
         tracking_id=item.label,
         # What is no anatomy does not tell where it is.
         anatomic_regions=None if bone else [REGION],
