@@ -39,7 +39,8 @@ from lumbarflow.files import write_json
 HOST = "127.0.0.1"
 TITLE = "LUMBARPACS"  # of every server here
 CALLER = "LUMBARFLOW"
-_PACKAGES = {"Orthanc": "orthanc", "openssl": "openssl"}  # the others are of dcmtk
+# The others are of dcmtk.
+_PACKAGES = {"Orthanc": "orthanc", "openssl": "openssl", "dciodvfy": "dicom3tools"}
 _SECONDS_TO_START = 60
 _SECONDS_TO_STOP = 30
 _PDU = 131072  # bytes, the most that Orthanc and dcmtk take

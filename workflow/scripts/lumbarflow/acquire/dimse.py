@@ -1,4 +1,4 @@
-"""Associations with a DICOM archive: C-ECHO, C-FIND, C-GET and C-MOVE with plain diagnoses.
+"""Associations with a DICOM archive: C-ECHO, C-FIND, C-GET, C-MOVE, C-STORE, plain diagnoses.
 
 Every sentence of an :class:`InputError` names the configuration key to change and no patient.
 What may pass is a :class:`PassingError`; :mod:`lumbarflow.acquire.lines` repeats such requests.
@@ -10,7 +10,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from pydicom.dataset import Dataset
 from pydicom.uid import (
     JPEG2000,
+    UID,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
@@ -79,6 +80,7 @@ _BITE = 1 << 18  # bytes
 _QUICK_ACKNOWLEDGEMENT = getattr(socket, "TCP_QUICKACK", None)  # Linux
 _PENDING = (0xFF00, 0xFF01)
 _SUCCESS, _SOME_FAILED = 0x0000, 0xB000
+_STORED_WITH_WARNING = (0xB000, 0xB006, 0xB007)
 # Refused for want of resources, processing failure, resource limitation (PS3.7 annex C).
 _PASSING = (0xA700, 0xA701, 0xA702, 0x0110, 0x0213)
 _UNKNOWN_DESTINATION = 0xA801  # PS3.4 C.4.2.1.5
@@ -139,18 +141,21 @@ class Archive:
 
 
 @contextmanager
-def association(archive: Archive, on_store: OnStore | None = None) -> Iterator[Association]:
-    """Open an association for C-ECHO, C-FIND and retrieval; release it at the end.
+def association(
+    archive: Archive, on_store: OnStore | None = None, services: Sequence[str] | None = None
+) -> Iterator[Association]:
+    """Open an association for C-ECHO and other services; release it at the end.
 
     Args:
         archive: whom to call.
         on_store: handler of the objects that a C-GET brings; returns a C-STORE status.
+        services: SOP classes that are needed; those of :attr:`Archive.services` if None.
 
     Raises:
         InputError: the archive cannot be reached, refuses a title, or offers none of the services;
             a :class:`PassingError` where that may pass.
     """
-    assoc = associate(archive, on_store)
+    assoc = associate(archive, on_store, services)
     try:
         yield assoc
     except BaseException:
@@ -161,12 +166,15 @@ def association(archive: Archive, on_store: OnStore | None = None) -> Iterator[A
             assoc.release()
 
 
-def associate(archive: Archive, on_store: OnStore | None = None) -> Association:
+def associate(
+    archive: Archive, on_store: OnStore | None = None, services: Sequence[str] | None = None
+) -> Association:
     """Open an association, see :func:`association`, which the caller has to release."""
+    needed = [UID(service) for service in services or archive.services]
     ae = AE(ae_title=archive.calling_ae_title)
     ae.connection_timeout = ae.acse_timeout = archive.timeout_seconds
     ae.dimse_timeout = ae.network_timeout = archive.timeout_seconds
-    for service in (Verification, *archive.services):
+    for service in (Verification, *needed):
         ae.add_requested_context(service)
     roles, handlers = [], []
     if on_store is not None and archive.retrieve_by == "get":
@@ -194,12 +202,12 @@ def associate(archive: Archive, on_store: OnStore | None = None) -> Association:
     if not assoc.is_established:
         raise _diagnosis(assoc, archive)
     accepted = {item.abstract_syntax for item in assoc.accepted_contexts}
-    if missing := [service.name for service in archive.services if service not in accepted]:
+    if missing := [service.name for service in needed if service not in accepted]:
         assoc.release()
         raise InputError(
             f"The archive {archive} does not offer {' and '.join(missing)}: ask its administrator "
-            f"to allow it for {archive.calling_ae_title} (archive.calling_ae_title), or change "
-            "archive.retrieve_by."
+            f"to allow it for {archive.calling_ae_title} (archive.calling_ae_title)"
+            f"{', or change archive.retrieve_by' if services is None else ''}."
         )
     return assoc
 
@@ -503,6 +511,19 @@ def fetch(assoc: Association, archive: Archive, query: Dataset) -> None:
                 raise _status_error(status, archive, service)
     finally:
         timer.cancel()
+
+
+def send(assoc: Association, archive: Archive, dataset: Dataset) -> None:
+    """Send an object for storage (PS3.4 B.2); the association must have its SOP class.
+
+    Raises:
+        InputError: the archive answers with a failure or not at all.
+    """
+    _wait_until_still(assoc)
+    status = assoc.send_c_store(dataset) if assoc.is_established else None
+    # An archive that stores and changes or doubts something warns (PS3.4 table B.2-1).
+    if not status or status.Status not in (_SUCCESS, *_STORED_WITH_WARNING):
+        raise _status_error(status, archive, "C-STORE")
 
 
 def _status_error(status: Dataset | None, archive: Archive, service: str) -> InputError:
