@@ -152,7 +152,9 @@ def parts(
             continue
         window = labels[y : y + height, x : x + width] == label
         score = float(whole[y : y + height, x : x + width][window].mean())
-        rows.append(row_of(name, class_name, f"{class_name[0]}{label}", score, (x, y), window, shape))
+        rows.append(
+            row_of(name, class_name, f"{class_name[0]}{label}", score, (x, y), window, shape)
+        )
     return rows
 
 
@@ -278,7 +280,9 @@ def level_figures(
         f"{prefix}_recognised": float(summary["recognition_rate"]),
         f"{prefix}_shifted_by_one": float(summary["share_shifted_by_one"]),
     }
-    off = table[table["matched"] & table["predicted_level"].notna() & ~table["correct"].fillna(True)]
+    off = table[
+        table["matched"] & table["predicted_level"].notna() & ~table["correct"].fillna(True)
+    ]
     return figures, off.groupby("image_id")["predicted_level"].agg(set).to_dict()
 
 

@@ -18,4 +18,6 @@ with job(snakemake) as log:
     for name, table in tables.items():
         write_table(snakemake.output[name], table)
     for row in tables["level_summary"].itertuples():
-        log.info("%s: %d of %d vertebrae with the right level", *row[1:2], row.n_correct, row.n_reference)
+        log.info(
+            "%s: %d of %d vertebrae with the right level", *row[1:2], row.n_correct, row.n_reference
+        )

@@ -50,9 +50,7 @@ def score_labels(
                 seed=evaluation["seed"],
                 n_boot=evaluation["bootstrap_samples"],
             )
-            for name, part in zip(
-                parts, (compared, summary, reliability(compared)), strict=True
-            ):
+            for name, part in zip(parts, (compared, summary, reliability(compared)), strict=True):
                 part.insert(0, "against", against)
                 part.insert(0, "model", model)
                 parts[name].append(part)

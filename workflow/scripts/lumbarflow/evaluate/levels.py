@@ -113,6 +113,34 @@ def level_table(
     return pd.DataFrame(rows, columns=list(LEVELS)).astype(LEVELS)
 
 
+def of_instances(instances: pd.DataFrame) -> pd.DataFrame:
+    """The same of `metrics/instances.parquet`, whose matches may overlap less.
+
+    Args:
+        instances: model, image_id, level, matched_instance_id, iou, predicted_level and
+            level_probability of each reference vertebra.
+
+    Returns:
+        The columns of :data:`LEVELS`; `reference_id` is null.
+    """
+    matched = instances["iou"] >= MIN_IOU
+    told = instances["predicted_level"].where(matched)
+    return pd.DataFrame(
+        {
+            "model": instances["model"],
+            "image_id": instances["image_id"],
+            "reference_id": None,
+            "reference_level": instances["level"],
+            "matched_id": instances["matched_instance_id"].where(matched),
+            "iou": instances["iou"],
+            "matched": matched,
+            "predicted_level": told,
+            "probability": instances["level_probability"].where(told.notna()),
+            "correct": (told == instances["level"]).fillna(False).mask(instances["level"].isna()),
+        }
+    ).astype(LEVELS)
+
+
 def shifted(film: pd.DataFrame) -> int | None:
     """By how many levels a film's labels are shifted as a whole.
 

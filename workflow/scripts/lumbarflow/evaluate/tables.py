@@ -155,9 +155,16 @@ def match_vertebrae(
         rows,
         columns=[
             *("model", "image_id", "class_name", "level", "matched_instance_id", "iou"),
-            "predicted_level",
+            *("predicted_level", "level_probability"),
         ],
-    ).astype({"level": "string", "matched_instance_id": identifier, "predicted_level": "string"})
+    ).astype(
+        {
+            "level": "string",
+            "matched_instance_id": identifier,
+            "predicted_level": "string",
+            "level_probability": "float64",
+        }
+    )
 
 
 def summarise(per_image: pd.DataFrame, seed: int, n_boot: int = 2000) -> pd.DataFrame:
@@ -300,6 +307,7 @@ def _matches(
             "matched_instance_id": None if found is None else found["instance_id"],
             "iou": 0.0 if found is None else overlaps[row, column],
             "predicted_level": None if found is None else found["level"],
+            "level_probability": None if found is None else found.get("level_probability"),
         }
 
 
