@@ -24,8 +24,8 @@ from lumbarflow.measure.anatomy import (
     Shape,
     Vertebra,
 )
+from lumbarflow.measure.drawing import ALARM, COLOURS
 from lumbarflow.measure.pictures import (
-    COLOURS,
     Study,
     changes_figure,
     geometry_steps,
@@ -40,7 +40,6 @@ unhurried = settings(max_examples=30, deadline=None, suppress_health_check=[Heal
 
 ROWS, COLUMNS = 1600, 900
 LEVELS = ("T12", "L1", "L2", "L3", "L4", "L5", "S1")
-ALARM = (255, 130, 50)
 
 
 def vertebra(level, centre, tilt, forwards, width=150.0, height=120.0):
