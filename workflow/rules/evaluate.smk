@@ -68,9 +68,7 @@ rule evaluate_measurements:
             "<results>/measurements/{model}.parquet", model=config["models"]
         ),
         annotation="<results>/measurements/annotation.parquet",
-        truth=(
-            ["<results>/truth.parquet"] if has_synthetic_annotations(config) else []
-        ),
+        truth=(["<results>/truth.parquet"] if has_synthetic_annotations(config) else []),
         splits=ancient("<results>/splits.parquet"),
     output:
         **{name: f"<results>/metrics/{name}.parquet" for name in MEASURED},

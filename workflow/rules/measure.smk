@@ -8,6 +8,7 @@ rule tune_labelling:
         splits=ancient("<results>/splits.parquet"),
         manifest="<results>/images/manifest.parquet",
         records=ancient(published_records),
+        digests=ancient(lambda wildcards: prepared("digests")),
     output:
         tuning="<results>/models/{model}/labelling.json",
     log:

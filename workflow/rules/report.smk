@@ -26,6 +26,18 @@ rule report:
         agreement="<results>/annotations/agreement.parquet",
         manifest="<results>/images/manifest.parquet",
         audit="<results>/images/deidentification.parquet",
+        measured=expand("<results>/metrics/{table}.parquet", table=MEASURED),
+        measurements=expand(
+            "<results>/measurements/{source}.parquet",
+            source=[*config["models"], "annotation"],
+        ),
+        changes=expand(
+            "<results>/measurements/changes/{source}.parquet",
+            source=[*config["models"], "annotation"],
+        ),
+        overlays=expand(
+            "<results>/measurements/overlays/{model}", model=config["models"]
+        ),
         runs=expand("<results>/models/{model}/run.json", model=config["models"]),
         records=published_records,
         # The page waits for the decision what of the rest has to run.
