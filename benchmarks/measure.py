@@ -18,10 +18,13 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import math
+import os
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -32,7 +35,10 @@ sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
+import synthetic_to_real as training  # noqa: E402
+import torch  # noqa: E402
 
+from lumbarflow.annotate.reading import read  # noqa: E402
 from lumbarflow.evaluate import levels as levels_of  # noqa: E402
 from lumbarflow.evaluate.measurements import (  # noqa: E402
     calibration_error,
@@ -40,9 +46,9 @@ from lumbarflow.evaluate.measurements import (  # noqa: E402
     reliability,
     summarise,
 )
-from lumbarflow.measure.anatomy import LabelledSpine  # noqa: E402
+from lumbarflow.measure.anatomy import Body  # noqa: E402
 from lumbarflow.measure.bodies import encode, of_record  # noqa: E402
-from lumbarflow.measure.cohort import Film, label_films  # noqa: E402
+from lumbarflow.measure.cohort import Film, label_films, tune  # noqa: E402
 from lumbarflow.measure.confidence import Calibration  # noqa: E402
 from lumbarflow.measure.film import (  # noqa: E402
     MEASUREMENTS,
@@ -52,7 +58,9 @@ from lumbarflow.measure.film import (  # noqa: E402
     spine_of_network,
     spine_of_record,
 )
-from lumbarflow.prepare.masks import rasterise_window  # noqa: E402
+from lumbarflow.measure.geometry import measure as corner_measurements  # noqa: E402
+from lumbarflow.predict.table import COLUMNS  # noqa: E402
+from lumbarflow.prepare.masks import rasterise  # noqa: E402
 from lumbarflow.synthetic.alignment import draw_build  # noqa: E402
 from lumbarflow.synthetic.film import (  # noqa: E402
     FilmPlan,
@@ -62,9 +70,11 @@ from lumbarflow.synthetic.film import (  # noqa: E402
 )
 from lumbarflow.synthetic.spine import make_spine  # noqa: E402
 from lumbarflow.synthetic.surgery import make_surgery  # noqa: E402
+from lumbarflow.train.films import fit, place  # noqa: E402
 
 VERTEBRAE = ["lumbar_vertebra", "sacral_vertebra"]
 SETTINGS = {"cobb": [], "uncertain_below": 0.5}
+LEVELS = ("T11", "T12", "T13", "L1", "L2", "L3", "L4", "L5", "L6", "S1")
 OPERATED = 0.7
 COARSE = 5  # times coarser than a film is what the drawn-up network saw
 #: Mean absolute errors that are aimed at, by a network's masks; half of each by outlines.
@@ -131,8 +141,7 @@ def coarse_instances(name: str, planned: FilmPlan) -> pd.DataFrame:
         for structure in planned.structures:
             if structure["class_name"] == class_name:
                 polygon = np.array(structure["polygon"]) / COARSE
-                x, y, window = rasterise_window(polygon, *small)
-                plane[y : y + window.shape[0], x : x + window.shape[1]] += window
+                plane += rasterise(polygon, *small)
         plane = cv2.GaussianBlur(np.minimum(plane, 1), (0, 0), 0.8)
         found += parts(name, class_name, plane, (rows, columns))
     return pd.DataFrame(found)
@@ -160,8 +169,6 @@ def parts(
 
 def row_of(name, class_name, instance, score, origin, window, shape) -> dict[str, Any]:
     """A row of predictions."""
-    from lumbarflow.measure.anatomy import Body
-
     body = Body(f"{name}-{instance}", class_name, score, origin, window)
     return encode(body, name, *shape) | {"level": None}
 
@@ -226,130 +233,190 @@ def speed(indices: Sequence[int], seed: int) -> dict[str, float]:
 # --- A trained network -----------------------------------------------------------------------
 
 
-def network_instances(model: Any, name: str, picture: np.ndarray, size: tuple[int, int]):
-    """What the U-Net of `synthetic_to_real.py` sees on a film, as instances of a semantic network."""
-    import torch
-    from synthetic_to_real import BODY, SACRUM, inputs
+@dataclass(frozen=True)
+class Trained:
+    """The U-Net of `synthetic_to_real.py`, trained on synthetic films alone."""
 
-    from lumbarflow.train.films import fit, place
+    model: Any
+    size: tuple[int, int]
 
-    box = fit(picture.shape, size)
-    seen = inputs(place(picture, size, cv2.INTER_AREA).astype(np.float32) / 255)
-    both = torch.from_numpy(np.stack([seen, seen[:, :, ::-1].copy()]))
-    with torch.no_grad():
-        model.eval()
-        shares = torch.sigmoid(model(both.to(memory_format=torch.channels_last))).numpy()
-    shares = (shares[0] + shares[1][:, :, ::-1])[:, : box.rows, : box.columns] / 2
-    body = np.where(shares[BODY] > shares[SACRUM], shares[BODY], 0)
-    sacrum = np.where(shares[BODY] > shares[SACRUM], 0, shares[SACRUM])
-    rows = [
-        row
-        for class_name, plane in zip(VERTEBRAE, (body, sacrum), strict=True)
-        for row in parts(name, class_name, plane, picture.shape)
-    ]
-    return pd.DataFrame(rows)
-
-
-def spines_of_network(
-    model: Any, pictures: Iterable[tuple[str, np.ndarray]], size: tuple[int, int], tuning: Tuning
-) -> tuple[dict[str, LabelledSpine], dict[str, LabelledSpine]]:
-    """The labelled spines of films by name: separated, and as the network drew them."""
-    spines, plain = {}, {}
-    for name, picture in pictures:
-        instances = network_instances(model, name, picture, size)
-        arguments = (instances, *picture.shape, VERTEBRAE)
-        spines[name] = spine_of_network(*arguments, tuning.separation)
-        plain[name] = spine_of_network(*arguments, None)
-    return spines, plain
-
-
-def level_figures(
-    prefix: str, spines: dict[str, LabelledSpine], records: dict[str, dict], levels: Sequence[str]
-) -> tuple[dict[str, float], dict[str, set[str]]]:
-    """Shares of levels right, and by film the levels that wrong bodies were given."""
-    tables = []
-    for name, spine in spines.items():
-        drawn = [s for s in records[name]["structures"] if s["level"] in levels]
-        reference = of_record(drawn, spine.rows, spine.columns)
-        tables.append(levels_of.level_table(prefix, name, reference, spine.vertebrae))
-    table = pd.concat(tables)
-    summary = levels_of.summarise(levels_of.film_table(table)).iloc[0]
-    figures = {
-        f"{prefix}_found": float(summary["share_matched"]),
-        f"{prefix}_levels_right": float(summary["share_correct"]),
-        f"{prefix}_recognised": float(summary["recognition_rate"]),
-        f"{prefix}_shifted_by_one": float(summary["share_shifted_by_one"]),
-    }
-    off = table[
-        table["matched"] & table["predicted_level"].notna() & ~table["correct"].fillna(True)
-    ]
-    return figures, off.groupby("image_id")["predicted_level"].agg(set).to_dict()
-
-
-def measured_by(
-    spines: dict[str, LabelledSpine], spacings: dict[str, float | None], tuning: Tuning
-) -> pd.DataFrame:
-    """The measurements of all spines."""
-    rows = [
-        row
-        for name, spine in spines.items()
-        for row in measurement_rows(
-            name, measure(spine, spacings[name], SETTINGS, tuning.calibration)
+    def instances(self, name: str, picture: np.ndarray) -> pd.DataFrame:
+        """What it sees on a film, as instances of a semantic network."""
+        box = fit(picture.shape, self.size)
+        seen = training.inputs(place(picture, self.size, cv2.INTER_AREA).astype(np.float32) / 255)
+        both = torch.from_numpy(np.stack([seen, seen[:, :, ::-1].copy()]))
+        with torch.no_grad():
+            self.model.eval()
+            shares = torch.sigmoid(self.model(both)).numpy()
+        shares = (shares[0] + shares[1][:, :, ::-1])[:, : box.rows, : box.columns] / 2
+        lumbar = shares[training.BODY] > shares[training.SACRUM]
+        planes = (
+            np.where(lumbar, shares[training.BODY], 0),
+            np.where(lumbar, 0, shares[training.SACRUM]),
         )
-    ]
-    return pd.DataFrame(rows, columns=list(MEASUREMENTS)).astype(MEASUREMENTS)
+        rows = [
+            row
+            for class_name, plane in zip(VERTEBRAE, planes, strict=True)
+            for row in parts(name, class_name, plane, picture.shape)
+        ]
+        return pd.DataFrame(rows, columns=[*COLUMNS])
 
 
-def through_network(model: Any, size: tuple[int, int], count: int, seed: int) -> dict[str, float]:
-    """Figures on synthetic films that the network has not seen.
-
-    How bodies are separated and how sure measurements are is learned on other films than those
-    scored: the first third of them.
-    """
-    names = {f"film{index}": index for index in range(count)}
-    with ProcessPoolExecutor(2) as pool:
-        drawn = list(pool.map(partial(picture_of, seed), names.values()))
-    plans = {name: planned for name, (planned, _) in zip(names, drawn, strict=True)}
-    pictures = {name: picture for name, (_, picture) in zip(names, drawn, strict=True)}
-    records = {name: record_of(planned) for name, planned in plans.items()}
-    learned, scored = list(names)[: count // 3], list(names)[count // 3 :]
-    tuning = tuned(model, size, pictures, plans, records, learned)
-    spines, plain = spines_of_network(model, [(n, pictures[n]) for n in scored], size, tuning)
-    figures, wrong = level_figures("network", spines, records, LEVELS)
-    before, _ = level_figures("unseparated", plain, records, LEVELS)
-    spacings = {name: film_of(name, plans[name]).spacing_mm for name in scored}
-    measured = measured_by(spines, spacings, tuning)
-    reference = pd.concat([truth_of(name, plans[name]) for name in scored])
-    figures |= {"unseparated_recognised": before["unseparated_recognised"]}
-    return figures | errors(
-        "network", measured, reference, drawn_levels({n: records[n] for n in scored}), wrong
+def trained(films: int, steps: int, rows: int, seed: int) -> Trained:
+    """The network, trained first if it has not been."""
+    size = tuple(32 * math.ceil(side / 32) for side in (rows, 0.68 * rows))
+    folder = training.kept_folder(seed)
+    synthetic = training.synthetic_films(folder, films, seed)
+    return Trained(
+        training.trained_on_synthetic(folder, synthetic, steps, size, seed).to(
+            memory_format=torch.channels_last
+        ),
+        size,
     )
 
 
-LEVELS = ("T11", "T12", "T13", "L1", "L2", "L3", "L4", "L5", "L6", "S1")
+@dataclass(frozen=True)
+class Shown:
+    """A film to test on: its picture (rows x columns uint8), what is drawn and what is known."""
+
+    film: Film
+    picture: np.ndarray
+    record: dict[str, Any]
+    known: pd.DataFrame
 
 
-def picture_of(seed: int, index: int) -> tuple[FilmPlan, np.ndarray]:
-    """A film at a quarter of its size: its plan and its picture."""
+def synthetic_film(seed: int, index: int) -> Shown:
+    """A film at a quarter of its size."""
     cv2.setNumThreads(1)
-    planned = plan(seed, index, 0.25)
+    name, planned = f"film{index}", plan(seed, index, 0.25)
     film = render_film(planned, np.random.default_rng([seed, index, 1]))
-    return planned, np.rint(film.pixels * 255).astype(np.uint8)
+    picture = np.rint(film.pixels * 255).astype(np.uint8)
+    return Shown(film_of(name, planned), picture, record_of(planned), truth_of(name, planned))
 
 
-def tuned(
-    model: Any,
-    size: tuple[int, int],
-    pictures: dict[str, np.ndarray],
-    plans: dict[str, FilmPlan],
-    records: dict[str, dict],
-    names: Sequence[str],
-) -> Tuning:
-    """Separation and calibration as the workflow chooses them on validation films."""
-    instances = [network_instances(model, name, pictures[name], size) for name in names]
-    films = [film_of(name, plans[name]) for name in names]
-    return tune_on(films, instances, [records[name] for name in names])
+def real_film(labelled: Any, endplate: np.ndarray) -> Shown:
+    """A real film; the angles between its marked corners and endplate of S1 are what is known."""
+    structures = [
+        {"structure_id": level, "class_name": VERTEBRAE[0], "level": level, "polygon": points}
+        for level, points in labelled.outlines.items()
+    ]
+    corners = {level: np.asarray(points, float) for level, points in labelled.outlines.items()}
+    corners["S1"] = np.concatenate([endplate, endplate[::-1]])
+    # Corners come from the back to the front.
+    forward = np.sign(np.sum([points[1, 0] - points[0, 0] for points in corners.values()]))
+    corners = {level: points * (forward, 1) for level, points in corners.items()}
+    order = [level for level in (*training.LEVELS, "S1") if level in corners]
+    known = pd.DataFrame(corner_measurements(corners, order, unit="px"))
+    rows, columns = labelled.picture.shape
+    record = {"rows": rows, "columns": columns, "structures": structures}
+    return Shown(
+        Film(labelled.name, rows, columns, None),
+        labelled.picture,
+        record,
+        known[known["unit"] == "deg"].assign(image_id=labelled.name),
+    )
 
 
-def on_real_films(model: Any, size: tuple[int, int], tuning: Tuning) -> dict[str, float]:
-    """Figures on the real films; their spacing is not known, so that only angles are compared."""
+def real_films() -> list[Shown]:
+    """The films of LUMBARFLOW_DATA."""
+    data = Path(os.environ.get("LUMBARFLOW_DATA", ROOT.parent / "shared" / "data"))
+    lines = {
+        entry.file_name: np.array(region.points, float)
+        for entry in read(data / "lumbar_films" / "via_project.json").films
+        for region in entry.regions
+        if not region.closed
+    }
+    return [real_film(film, lines[film.name]) for film in training.real_films()]
+
+
+def judge(
+    prefix: str, network: Trained, films: Sequence[Shown], tuning: Tuning, levels: Sequence[str]
+) -> dict[str, float]:
+    """Levels and measurements of a network on films, beside what is drawn and known of them."""
+    tables, plain, rows = [], [], []
+    for shown in films:
+        name, picture = shown.film.image_id, shown.picture
+        instances = network.instances(name, picture)
+        drawn = [s for s in shown.record["structures"] if s["level"] in levels]
+        reference = of_record(drawn, *picture.shape)
+        for separation, found in ((tuning.separation, tables), (None, plain)):
+            spine = spine_of_network(instances, *picture.shape, VERTEBRAE, separation)
+            found.append(levels_of.level_table(prefix, name, reference, spine.vertebrae))
+            if separation is not None:
+                values = measure(spine, shown.film.spacing_mm, SETTINGS, tuning.calibration)
+                rows += measurement_rows(name, values)
+    table = pd.concat(tables, ignore_index=True)
+    summary = levels_of.summarise(levels_of.film_table(table)).iloc[0]
+    before = levels_of.summarise(levels_of.film_table(pd.concat(plain))).iloc[0]
+    named = table[table["matched"] & table["predicted_level"].notna()]
+    wrong = named[~named["correct"].fillna(True)].groupby("image_id")["predicted_level"].agg(set)
+    measured = pd.DataFrame(rows, columns=list(MEASUREMENTS)).astype(MEASUREMENTS)
+    known = pd.concat([shown.known for shown in films], ignore_index=True)
+    drawn = {
+        shown.film.image_id: {s["level"] for s in shown.record["structures"]} | {"S1"}
+        for shown in films
+    }
+    return {
+        f"{prefix}_films": len(films),
+        f"{prefix}_found": float(summary["share_matched"]),
+        f"{prefix}_levels_right": float(summary["share_correct"]),
+        f"{prefix}_recognised_unseparated": float(before["recognition_rate"]),
+        f"{prefix}_recognised": float(summary["recognition_rate"]),
+        f"{prefix}_shifted_by_one": float(summary["share_shifted_by_one"]),
+        **errors(prefix, measured, known, drawn, wrong.to_dict()),
+    }
+
+
+def main() -> None:
+    """Measure, and print the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--quick", action="store_true", help="20 films, no trained network")
+    parser.add_argument("--films", type=int, default=100, help="synthetic test films")
+    parser.add_argument("--seed", type=int, default=31, help="of the test films")
+    parser.add_argument("--training-films", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=1200, help="of the training")
+    parser.add_argument("--size", type=int, default=256, help="rows of the network's input")
+    options = parser.parse_args()
+    count = 20 if options.quick else options.films
+    figures = speed(range(count), options.seed)
+    print(json.dumps(figures), flush=True)
+    figures |= on_outlines(range(count), options.seed)
+    print(json.dumps(figures), flush=True)
+    targets = dict(TARGETS)
+    if not options.quick:
+        targets |= NETWORK_TARGETS
+        network = trained(options.training_films, options.steps, options.size, 1)
+        with ProcessPoolExecutor(2) as pool:
+            films = list(pool.map(partial(synthetic_film, options.seed), range(count + count // 2)))
+        # Thresholds and confidences are learned on other films than those scored.
+        learned, scored = films[count:], films[:count]
+        instances = [network.instances(f.film.image_id, f.picture) for f in learned]
+        tuning = tune(
+            [shown.film for shown in learned],
+            pd.concat(instances, ignore_index=True),
+            [shown.record for shown in learned],
+            VERTEBRAE,
+            SETTINGS,
+            logging.getLogger(),
+        )
+        print(tuning.separation, flush=True)
+        figures |= judge("network", network, scored, tuning, LEVELS)
+        print(json.dumps(figures), flush=True)
+        figures |= judge("real", network, real_films(), tuning, LEVELS)
+    met = all(meets(figures.get(name), target) for name, target in targets.items())
+    result = {"name": "measure", "figures": figures, "targets": targets, "met": met}
+    print(json.dumps(result))
+
+
+def meets(figure: float | None, target: str) -> bool:
+    """Whether a figure is `at least` or `at most` so much."""
+    way, limit = target.rsplit(" ", 1)
+    if figure is None:
+        return False
+    return figure >= float(limit) if way == "at least" else figure <= float(limit)
+
+
+if __name__ == "__main__":
+    main()
