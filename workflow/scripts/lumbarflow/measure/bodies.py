@@ -56,7 +56,7 @@ class Separation:
     duplicate_iou: float = 0.4
     duplicate_cover: float = 0.7
     split_odds: float = 5.0
-    merge_odds: float = 4.0
+    merge_odds: float = 3.0
     solidity: float = 0.88
     speck: float = 0.18
     isolation: float = 3.5
@@ -80,12 +80,12 @@ class _Kind:
 _LUMBAR, _S1, _S2 = _KINDS = (
     _Kind("lumbar_vertebra", (0.74, 1.0), (0.25, 0.15), (0.88, 1.1)),
     _Kind("sacral_vertebra", (0.88, 1.1), (0.12, 0.12), (0.8, 1.0)),
-    _Kind("sacral_vertebra", (1.1, 1.4), (0.12, 0.15), (0.55, 0.75)),
+    _Kind("sacral_vertebra", (1.1, 1.35), (0.12, 0.1), (0.55, 0.75)),
 )
-_DEPTH_SPREAD = 0.15
+_DEPTH_SPREAD = 0.12
 _AREA = 0.81  # of a typical lumbar body, relative to its squared depth
 _PITCH = 1.2  # from centre to centre of neighbours, relative to the depth
-_OTHER_CLASS = 2.0  # odds against a body that the network gave the other class
+_OTHER_CLASS = 3.0  # odds against a body that the network gave the other class
 # Odds of a cut as wide as its surroundings, and how they fall for a neck.
 _NECK_WEIGHT, _NECK = 14.0, 0.75
 _TILTS = np.radians(np.arange(-24, 25, 6))
@@ -341,7 +341,11 @@ def _oddity(one: _Seen, up: np.ndarray, unit: float) -> float:
     height, depth = one.extent(up), one.extent(np.array([up[1], -up[0]]))
     # Rectangles of the same moments are right for whole bodies, not for hooks and rings.
     filled = min(1.0, one.area / (height * depth))
-    return min(float(_odds(height, depth * filled, unit, kind)) for kind in _KINDS)
+    return min(
+        float(_odds(height, depth * filled, unit, kind))
+        + _OTHER_CLASS * (kind.class_name != one.body.class_name)
+        for kind in _KINDS
+    )
 
 
 def _split(
@@ -364,12 +368,14 @@ def _split(
             level=None,
             repair="split",
         )
-        # Where the network also says the other class, that is what was swallowed.
-        different = [o.body for o in others if o.body.class_name != body.class_name]
-        covered = sum(overlap(part, other) for other in different)
-        if covered > np.count_nonzero(mask) / 2:
-            most = max(different, key=lambda other: overlap(part, other))
-            part = replace(part, class_name=most.class_name)
+        # Where a smaller mask of the other class covers it, that is what was swallowed.
+        different = [
+            other.body
+            for other in others
+            if other.body.class_name != body.class_name and other.area < seen.area
+        ]
+        if sum(overlap(part, other) for other in different) > np.count_nonzero(mask) / 2:
+            part = replace(part, class_name=different[0].class_name)
         parts.append(_see(part))
     return parts
 
