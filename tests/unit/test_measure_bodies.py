@@ -7,7 +7,6 @@ from dataclasses import replace
 import cv2
 import numpy as np
 import pandas as pd
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,7 +28,7 @@ from lumbarflow.synthetic.film import plan_film
 from lumbarflow.synthetic.spine import make_spine
 from lumbarflow.synthetic.surgery import make_surgery
 
-unhurried = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+unhurried = settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 ROWS, COLUMNS_OF_FILM = 800, 480
 # Height, depth (upper, lower), disc below (mm) and how far a body leans to the back (degrees).
@@ -135,12 +134,12 @@ def test_separate_bodies_come_back_as_they_went_in_from_cranial_to_caudal(film, 
     assert same(mended(shuffled), bodies)
 
 
-@pytest.mark.parametrize("seed", [200001, 200002])
-def test_bodies_of_simulated_patients_come_back_as_they_went_in(seed):
-    rng = np.random.default_rng(seed)
+def test_bodies_of_a_simulated_patient_come_back_as_they_went_in():
+    rng = np.random.default_rng(200001)
     patient = make_spine(rng, draw_build(rng, fracture=True))
     plan = plan_film(rng, patient, make_surgery(rng, patient), (1250, 640), 0.32)
-    bodies = of_record(plan.structures, 1250, 640)
+    structures = [s | {"structure_id": str(k)} for k, s in enumerate(plan.structures)]
+    bodies = of_record(structures, 1250, 640)
     assert len(bodies) >= 8
     assert same(repair(bodies[::-1], 1250, 640), bodies)
 
@@ -300,7 +299,7 @@ def test_pieces_of_a_body_are_joined(film, index, share, gap, crosswise):
 def test_specks_low_scores_and_what_lies_beside_the_spine_go():
     bodies = spine()
     speck = np.zeros((ROWS, COLUMNS_OF_FILM), bool)
-    x, y = np.array(bodies[3].origin) + (15, -12)
+    x, y = bodies[3].origin[0] + 15, bodies[3].origin[1] - 12
     speck[y : y + 6, x : x + 20] = True
     beside = replace(bodies[3], instance_id="b", origin=(bodies[3].origin[0] - 130, 300))
     doubtful = replace(bodies[0], instance_id="d", score=0.2, origin=(bodies[0].origin[0], 5))
@@ -317,7 +316,7 @@ def test_a_lone_mask_far_below_the_spine_goes():
 
 
 @given(seed=st.integers(0, 9999))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_row_gives_back_its_body_and_is_that_of_the_whole_mask(seed):
     rng = np.random.default_rng(seed)
     rows, columns = (int(n) for n in rng.integers(1, 12, 2))

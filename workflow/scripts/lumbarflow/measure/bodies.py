@@ -5,11 +5,11 @@ give the same body twice, in pieces, or two as one. :func:`repair` mends both al
 vertebra looks like from the side (:data:`_KINDS`) and the course of the spine, and leaves alone
 what is right.
 
-Fused bodies are taken apart in three steps: the course of the part's middle line; the most probable
-division along it into bodies, by dynamic programming over the necks of its width profile; and, at
-each cut, a watershed of the distance transform (Vincent and Soille, IEEE Trans Pattern Anal Mach
-Intell 1991;13:583; Beucher and Meyer 1993) that floods from either side and meets where the mask is
-narrowest.
+Fused bodies are taken apart along the middle line of their mask, which follows the spine's course:
+dynamic programming finds the most probable division of its width profile into bodies, each cut
+straight across at the tilt at which the mask is narrowest. Discs are straight from the side: a
+watershed of the distance transform (Vincent and Soille, IEEE Trans Pattern Anal Mach Intell
+1991;13:583) about these cuts moves them little, and bodies come out no better.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Separation:
     duplicate_iou: float = 0.4
     duplicate_cover: float = 0.7
     split_odds: float = 5.0
-    merge_odds: float = 4.0
+    merge_odds: float = 3.0
     solidity: float = 0.88
     speck: float = 0.18
     isolation: float = 3.5
@@ -80,20 +80,16 @@ class _Kind:
 _LUMBAR, _S1, _S2 = _KINDS = (
     _Kind("lumbar_vertebra", (0.74, 1.0), (0.25, 0.15), (0.88, 1.1)),
     _Kind("sacral_vertebra", (0.88, 1.1), (0.12, 0.12), (0.8, 1.0)),
-    _Kind("sacral_vertebra", (1.1, 1.4), (0.12, 0.15), (0.55, 0.75)),
+    _Kind("sacral_vertebra", (1.1, 1.35), (0.12, 0.1), (0.55, 0.75)),
 )
-_DEPTH_SPREAD = 0.15
-_SOFT = 0.25
+_DEPTH_SPREAD = 0.12
 _AREA = 0.81  # of a typical lumbar body, relative to its squared depth
 _PITCH = 1.2  # from centre to centre of neighbours, relative to the depth
-_OTHER_CLASS = 2.0  # odds against a body that the network gave the other class
+_OTHER_CLASS = 3.0  # odds against a body that the network gave the other class
 # Odds of a cut as wide as its surroundings, and how they fall for a neck.
 _NECK_WEIGHT, _NECK = 14.0, 0.75
 _TILTS = np.radians(np.arange(-24, 25, 6))
 _STEPS = 20  # of a width profile, per typical depth
-# How far on either side of a straight cut the watershed may move it, relative to the depth, and
-# the levels of its flood.
-_BAND, _LEVELS = 0.08, 12
 
 
 # --- Reading and writing ---------------------------------------------------------------------
@@ -181,8 +177,10 @@ def encode(body: Body, image_id: str, rows: int, columns: int) -> dict[str, obje
     # Runs down the columns of the film, of background and foreground in turn.
     strip = np.zeros((width, rows), bool)
     strip[:, y : y + height] = window.T
-    edges = np.flatnonzero(np.diff(strip.ravel(), prepend=False)) + x * rows
+    edges = np.flatnonzero(np.diff(strip.ravel(), prepend=False, append=False)) + x * rows
     counts = np.diff(edges, prepend=0, append=rows * columns).tolist()
+    if counts[-1] == 0:
+        counts.pop()
     run_lengths = coco_mask.frPyObjects({"size": [rows, columns], "counts": counts}, rows, columns)
     return {
         "image_id": image_id,
@@ -256,8 +254,8 @@ def repair(
     unit = _typical_depth(chosen)
     chosen = [part for seen in chosen for part in _split(seen, chosen, unit, settings)]
     chosen = _without_duplicates(chosen, unit, settings)
-    chosen = _joined(chosen, unit, settings)
     chosen = [seen for seen in chosen if seen.area >= settings.speck * _AREA * unit**2]
+    chosen = _joined(chosen, unit, settings)
     return [seen.body for seen in _on_course(chosen, unit, settings)]
 
 
@@ -330,8 +328,7 @@ def _odds(height: np.ndarray, depth: np.ndarray, unit: float, kind: _Kind) -> np
     """How odd bodies of these sizes (px) are for their kind: 0 not at all, then squared spreads."""
     aspect = np.maximum(height, 1e-6) / np.maximum(depth, 1e-6)
     low, high = kind.aspect
-    odd = (np.log(aspect / np.sqrt(low * high)) / _SOFT) ** 2
-    odd += (np.maximum(np.log(low / aspect), 0) / kind.aspect_spread[0]) ** 2
+    odd = (np.maximum(np.log(low / aspect), 0) / kind.aspect_spread[0]) ** 2
     odd += (np.maximum(np.log(aspect / high), 0) / kind.aspect_spread[1]) ** 2
     relative = np.maximum(depth, 1e-6) / unit
     low, high = kind.depth
@@ -344,7 +341,11 @@ def _oddity(one: _Seen, up: np.ndarray, unit: float) -> float:
     height, depth = one.extent(up), one.extent(np.array([up[1], -up[0]]))
     # Rectangles of the same moments are right for whole bodies, not for hooks and rings.
     filled = min(1.0, one.area / (height * depth))
-    return min(float(_odds(height, depth * filled, unit, kind)) for kind in _KINDS)
+    return min(
+        float(_odds(height, depth * filled, unit, kind))
+        + _OTHER_CLASS * (kind.class_name != one.body.class_name)
+        for kind in _KINDS
+    )
 
 
 def _split(
@@ -367,16 +368,14 @@ def _split(
             level=None,
             repair="split",
         )
-        # Where the network also says the other class, that is what was swallowed.
-        covered = {
-            other.body.class_name: overlap(part, other.body)
+        # Where a smaller mask of the other class covers it, that is what was swallowed.
+        different = [
+            other.body
             for other in others
-            if other.body.class_name != part.class_name
-        }
-        half = np.count_nonzero(mask) / 2
-        for class_name, pixels in covered.items():
-            if pixels > half:
-                part = replace(part, class_name=class_name)
+            if other.body.class_name != body.class_name and other.area < seen.area
+        ]
+        if sum(overlap(part, other) for other in different) > np.count_nonzero(mask) / 2:
+            part = replace(part, class_name=different[0].class_name)
         parts.append(_see(part))
     return parts
 
@@ -392,7 +391,7 @@ def _divided(
     cut = _best_cut(mask, class_name, up, unit, settings)
     if cut is None:
         return whole
-    halves = [_cropped(_largest(half)) for half in _flooded(mask, *cut, unit)]
+    halves = [_cropped(_largest(half)) for half in _sides(mask, *cut)]
     least = settings.speck * _AREA * unit**2
     if min(np.count_nonzero(half) for _, half in halves) < least:
         return whole
@@ -519,35 +518,13 @@ def _divisions(area: np.ndarray, cut_cost: np.ndarray, class_name: str) -> list[
     return places
 
 
-def _flooded(
-    mask: np.ndarray, point: np.ndarray, normal: np.ndarray, unit: float
+def _sides(
+    mask: np.ndarray, point: np.ndarray, normal: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The two sides of a cut: near it, each pixel goes where it is flooded from first.
-
-    What lies clearly on either side of the straight cut are the markers; from there the distance
-    transform is flooded, its hills first.
-    """
+    """The cranial and the caudal side of a cut through a mask."""
     y, x = np.ogrid[: mask.shape[0], : mask.shape[1]]
     side = (x + 0.5 - point[0]) * normal[0] + (y + 0.5 - point[1]) * normal[1]
-    upper, lower = mask & (side < 0), mask & (side >= 0)
-    (left, top), near = _cropped(mask & (np.abs(side) < _BAND * unit))
-    box = np.s_[top : top + near.shape[0], left : left + near.shape[1]]
-    hills = cv2.distanceTransform(mask.view(np.uint8), cv2.DIST_L2, 5)[box]
-    flooded = np.where(near, 0, upper[box] + 2 * lower[box])
-    if not flooded.any():
-        return upper, lower
-    for level in np.linspace(hills[near].max(), 0, _LEVELS + 1)[1:]:
-        dry = near & (hills >= level) & (flooded == 0)
-        if dry.any():
-            # Whatever the water reaches at this level goes to the nearest shore.
-            _, shore = cv2.distanceTransformWithLabels(
-                (flooded == 0).view(np.uint8), cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL
-            )
-            owner = np.zeros(int(shore.max()) + 1, flooded.dtype)
-            owner[shore[flooded > 0]] = flooded[flooded > 0]
-            flooded[dry] = owner[shore[dry]]
-    upper[box], lower[box] = flooded == 1, flooded == 2
-    return upper, lower
+    return mask & (side < 0), mask & (side >= 0)
 
 
 def _largest(mask: np.ndarray) -> np.ndarray:
@@ -594,7 +571,11 @@ def _joined(seen: list[_Seen], unit: float, settings: Separation) -> list[_Seen]
             if union is None:
                 continue
             rest = [one for k, one in enumerate(seen) if k not in (i, j)]
-            gain -= _oddity(union, _upwards(union, rest, unit), unit)
+            left = _oddity(union, _upwards(union, rest, unit), unit)
+            larger = i if seen[i].area >= seen[j].area else j
+            gain -= left
+            if left > odd[larger]:  # what is a body already wants no pieces
+                continue
             if gain > (best[0] if best else 0):
                 best = gain, i, j, union
         if best is None:
