@@ -55,8 +55,8 @@ FLAGS = {
 }
 VARIANTS = ("", "L6", "T13", "sacralised L5")
 
-_CHAIN = (
-    *("T8", "T9", "T10", "T11", "T12", "T13", "L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2", "S3"),
+_CHAIN = tuple(
+    ["T8", "T9", "T10", "T11", "T12", "T13", "L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2", "S3"]
 )
 _AT = {level: k for k, level in enumerate(_CHAIN)}
 #: Levels that are told; what lies beyond them stays unnamed.
@@ -95,7 +95,8 @@ class Prior:
     """What is expected of a film before its bodies are looked at.
 
     Attributes:
-        top, bottom: probability of the first and the last level among the bodies.
+        top, bottom: probability of the first and the last level among the bodies. Annotators
+            start at T11 or T12, so networks do.
         variants: probability of each of :data:`VARIANTS` (Konin and Walz, AJNR 2010;31:1778:
             transitional vertebrae alone 4 to 30 %).
         missed: probability that a level between others has no body.
@@ -106,7 +107,7 @@ class Prior:
     """
 
     top: Mapping[str, float] = field(
-        default_factory=lambda: {"T10": 0.03, "T11": 0.28, "T12": 0.57, "L1": 0.08, "L2": 0.02}
+        default_factory=lambda: {"T10": 0.01, "T11": 0.3, "T12": 0.57, "L1": 0.08, "L2": 0.02}
     )
     bottom: Mapping[str, float] = field(
         default_factory=lambda: {"S2": 0.88, "S1": 0.08, "L5": 0.02, "S3": 0.01}
