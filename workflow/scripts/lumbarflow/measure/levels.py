@@ -49,14 +49,16 @@ FLAGS = {
     "possible_t13": "there may be a thirteenth thoracic vertebra",
     "possible_transitional": "L5 may have grown to the sacrum, or the disc below it is worn",
     "gap_in_chain": "a level between two others has no body: missed, or taken out",
-    "extra_body": "a body has no place in the chain",
+    "extra_body": "a body has no level: it is none of the chain, or no level is probable",
     "merged_bodies": "a body seems to hold two vertebrae",
     "uncertain_levels": "the level of at least one body is less probable than 0.8",
 }
 VARIANTS = ("", "L6", "T13", "sacralised L5")
 
 _CHAIN = (
-    *("T8", "T9", "T10", "T11", "T12", "T13", "L1", "L2", "L3", "L4", "L5", "L6", "S1", "S2", "S3"),
+    *("T8", "T9", "T10", "T11", "T12", "T13"),
+    *("L1", "L2", "L3", "L4", "L5", "L6"),
+    *("S1", "S2", "S3"),
 )
 _AT = {level: k for k, level in enumerate(_CHAIN)}
 #: Levels that are told; what lies beyond them stays unnamed.
@@ -75,6 +77,7 @@ _SD_HEIGHT, _SD_DEPTH, _SD_SACRAL_SIZE = 0.055, 0.05, 0.16  # log
 _SD_WEDGE, _SD_SACRAL_WEDGE, _SD_TAPER, _SD_SACRAL_TAPER = 2.0, 6.0, 0.08, 0.15
 _SD_GAP, _SD_ANGLE, _SD_TILT = 2.2, 3.0, 12.0  # mm, degrees, degrees
 
+_WORN, _NARROWEST = 0.25, 1.0  # share of discs that have lost height, and what is left at least, mm
 _OVERLAP = 4.0  # by which masks of neighbours overlap at most, mm; beyond it they hardly do
 
 # Densities of what a body shows that is none.
@@ -86,7 +89,7 @@ _SHARES = np.array([0.5, 0.75, 1.0, 1.25, 1.5])  # lordosis relative to the typi
 _MOST_MISSED, _MOST_EXTRA = 2, 2  # in one step
 _LEAST = 1 / 3  # probability with which a level is told
 _SURE = 0.8
-_SUSPECT = {"L6": 0.15, "T13": 0.15, "sacralised L5": 0.3}
+_SUSPECT = 0.15  # probability from which a variant is flagged
 _RARE = 0.002  # of first and last levels that the prior does not name
 
 
@@ -95,7 +98,8 @@ class Prior:
     """What is expected of a film before its bodies are looked at.
 
     Attributes:
-        top, bottom: probability of the first and the last level among the bodies.
+        top, bottom: probability of the first and the last level among the bodies. Annotators
+            start at T11 or T12, so networks do.
         variants: probability of each of :data:`VARIANTS` (Konin and Walz, AJNR 2010;31:1778:
             transitional vertebrae alone 4 to 30 %).
         missed: probability that a level between others has no body.
@@ -106,7 +110,7 @@ class Prior:
     """
 
     top: Mapping[str, float] = field(
-        default_factory=lambda: {"T10": 0.03, "T11": 0.28, "T12": 0.57, "L1": 0.08, "L2": 0.02}
+        default_factory=lambda: {"T10": 0.01, "T11": 0.3, "T12": 0.57, "L1": 0.08, "L2": 0.02}
     )
     bottom: Mapping[str, float] = field(
         default_factory=lambda: {"S2": 0.88, "S1": 0.08, "L5": 0.02, "S3": 0.01}
@@ -160,67 +164,69 @@ def label(
         prior: what is expected; the default is that of films of the lumbar spine.
     """
     prior = prior or Prior()
-    found = [_see(body) for body in bodies]
-    seen = [index for index, body in enumerate(found) if body is not None]
+    seen = {k: seen for k, body in enumerate(bodies) if (seen := _see(body)) is not None}
     levels: list[str | None] = [None] * len(bodies)
     probabilities = [1.0] * len(bodies)
     alternatives: list[dict[str, float]] = [{} for _ in bodies]
-    merged = 0.0
-    variants = {name: prior.variants.get(name, 0.0) for name in VARIANTS}
-    if seen:
-        order = [seen[k] for k in _along(np.array([found[index][0] for index in seen]))]
-        looks = _looks(
-            [bodies[k] for k in order],
-            [found[k] for k in order],
-            [shapes[k] for k in order],
-            1.0 if anterior == "right" else -1.0,
+    if not seen:
+        variants = {name: prior.variants.get(name, 0.0) for name in VARIANTS}
+        flags = _flags(levels, probabilities, variants, sacrum_seen=False, merged=False)
+        return Labels(
+            tuple(levels), tuple(probabilities), tuple(alternatives), False, flags, variants
         )
-        posterior, weights = _posterior(looks, prior)
-        variants = dict(zip(VARIANTS, weights.tolist(), strict=True))
-        single, double = posterior[:, : len(_CHAIN)], posterior[:, len(_CHAIN) :]
-        # Of S1 and S2 in one, S1's upper endplate is what counts.
-        single = single.copy()
-        both = _states().index((_AT["S1"], _AT["S2"])) - len(_CHAIN)
-        single[:, _AT["S1"]] += double[:, both]
-        merged = float(np.delete(double, both, axis=1).sum(axis=1).max())
-        told = _most_expected(single)
-        for place, index in enumerate(order):
-            chances = single[place]
-            alternatives[index] = {
-                level: float(chances[_AT[level]]) for level in LEVELS if chances[_AT[level]] >= 0.01
-            }
-            if told[place] is not None:
-                levels[index] = _CHAIN[told[place]]
-                probabilities[index] = float(chances[told[place]])
-            else:
-                named = float(chances[_AT["T10"] : _AT["S3"]].sum())
-                probabilities[index] = min(max(1.0 - named, 0.0), 1.0)
-        s1 = float(single[:, _AT["S1"]].sum())
-        chain = [levels[index] for index in order if levels[index] is not None]
-    else:
-        s1, chain = 0.0, []
-    sacrum_seen = s1 >= _SURE and "S1" in levels
+    keys = list(seen)
+    order = [keys[place] for place in _along(np.array([centre for centre, _ in seen.values()]))]
+    facing = 1.0 if anterior == "right" else -1.0
+    looks = _looks(
+        [bodies[k] for k in order], [seen[k] for k in order], [shapes[k] for k in order], facing
+    )
+    posterior, weights = _posterior(looks, prior)
+    variants = dict(zip(VARIANTS, weights.tolist(), strict=True))
+    single, double = posterior[:, : len(_CHAIN)].copy(), posterior[:, len(_CHAIN) :]
+    # Of S1 and S2 in one, S1's upper endplate is what counts.
+    both = _states().index((_AT["S1"], _AT["S2"])) - len(_CHAIN)
+    single[:, _AT["S1"]] += double[:, both]
+    for k, chances, told in zip(order, single, _most_expected(single), strict=True):
+        of_levels = {level: float(chances[_AT[level]]) for level in LEVELS}
+        alternatives[k] = {level: chance for level, chance in of_levels.items() if chance >= 0.01}
+        if told is None:
+            probabilities[k] = float(np.clip(1.0 - sum(of_levels.values()), 0.0, 1.0))
+        else:
+            levels[k] = _CHAIN[told]
+            probabilities[k] = of_levels[_CHAIN[told]]
+    sacrum_seen = "S1" in levels and single[:, _AT["S1"]].sum() >= _SURE
+    merged = np.delete(double, both, axis=1).sum(axis=1).max() >= 0.5
+    flags = _flags(
+        [levels[k] for k in order], [probabilities[k] for k in order], variants, sacrum_seen, merged
+    )
+    return Labels(
+        tuple(levels), tuple(probabilities), tuple(alternatives), sacrum_seen, flags, variants
+    )
+
+
+def _flags(
+    levels: Sequence[str | None],
+    probabilities: Sequence[float],
+    variants: Mapping[str, float],
+    sacrum_seen: bool,
+    merged: bool,
+) -> tuple[str, ...]:
+    """What there is to say of a chain from cranial to caudal."""
+    named = [level for level in levels if level is not None]
     raised = {
         "sacrum_not_seen": not sacrum_seen,
-        "possible_l6": variants["L6"] >= _SUSPECT["L6"],
-        "possible_t13": variants["T13"] >= _SUSPECT["T13"],
-        "possible_transitional": variants["sacralised L5"] >= _SUSPECT["sacralised L5"],
-        "gap_in_chain": any(skipped(RANK[a], RANK[b]) for a, b in pairwise(chain)),
+        "gap_in_chain": any(skipped(RANK[a], RANK[b]) for a, b in pairwise(named)),
         "extra_body": None in levels,
-        "merged_bodies": merged >= 0.5,
+        "merged_bodies": merged,
         "uncertain_levels": any(
             level is not None and chance < _SURE
             for level, chance in zip(levels, probabilities, strict=True)
         ),
+        "possible_l6": variants["L6"] >= _SUSPECT,
+        "possible_t13": variants["T13"] >= _SUSPECT,
+        "possible_transitional": variants["sacralised L5"] >= _SUSPECT,
     }
-    return Labels(
-        tuple(levels),
-        tuple(probabilities),
-        tuple(alternatives),
-        sacrum_seen,
-        tuple(flag for flag in FLAGS if raised[flag]),
-        variants,
-    )
+    return tuple(flag for flag in FLAGS if raised[flag])
 
 
 _Seen = tuple[np.ndarray, np.ndarray]
@@ -554,7 +560,11 @@ def _step(looks: _Looks, j: int, i: int, prior: Prior) -> np.ndarray:
     wider = np.sqrt(1.0 + model.missed)[..., None]
     sizes = np.exp(looks.scale + _SCALES)
     gap = looks.gap[j, i] / sizes
-    by_gap = _t(gap - model.gap[..., None], _SD_GAP * wider)
+    typical = model.gap[..., None]
+    by_gap = _t(gap - typical, _SD_GAP * wider)
+    # A worn disc is as likely to be of any height below the typical one.
+    worn = (gap > _NARROWEST) & (gap < typical) & (model.missed == 0)[..., None]
+    by_gap = (1 - _WORN) * by_gap + _WORN * worn / np.maximum(typical - _NARROWEST, 1.0)
     # Bodies do not run into one another.
     by_gap = by_gap * np.exp(np.minimum(gap + _OVERLAP, 0.0))
     angle = model.angle[0][..., None] * _SHARES + model.angle[1][..., None]
