@@ -23,8 +23,8 @@ SMALLEST_AREA = 60.0
 
 _POINTS = 360  # of a contour
 _ROUNDS = 4  # of dividing the contour and fitting its sides
-_STEPS = 3  # of reweighting within a round
-_TUKEY = 4.0  # standard deviations at which a point counts nothing
+_STEPS = 2  # of reweighting within a round
+_TUKEY = 6.0  # standard deviations at which a point counts nothing
 _NOISE = 0.008  # least standard deviation of a contour, relative to half a side
 _RIM = 0.88  # within this part of its half-length an endplate is hollow
 
@@ -32,11 +32,12 @@ _RIM = 0.88  # within this part of its half-length an endplate is hollow
 _FRONT = np.array([-1.0, 1.0, 1.0, -1.0])
 _ABOVE = np.array([1.0, 1.0, -1.0, -1.0])
 _SUPERIOR, _ANTERIOR, _INFERIOR, _POSTERIOR = range(4)
-
+_NEXT, _LAST = np.array([1, 2, 3, 0]), np.array([3, 0, 1, 2])
 _IS_WALL = np.array([[False], [True], [False], [True]])
 
-# The bow of the front and back wall, their waist, relative to half the depth: those of lumbar
-# bodies bend in by 1 to 2 mm, less behind, where the pedicles are. Of endplates, how lopsided.
+# What is known beforehand of shift, slope, bow and lopsided bow of the sides, and its standard
+# deviation. Front walls of lumbar bodies bend in by 1 to 2 mm, about 0.09 of half the depth; back
+# walls less, as the pedicles stand there. Endplates are nearly symmetrical; walls wholly.
 _PRIOR = np.array([[0, 0, 0, 0], [0, 0, 0.09, 0], [0, 0, 0, 0], [0, 0, 0.045, 0]])
 _SPREAD = np.array(
     [[1e3, 1e3, 1e3, 0.03], [1e3, 1e3, 0.04, 1e-6], [1e3, 1e3, 1e3, 0.03], [1e3, 1e3, 0.04, 1e-6]]
@@ -44,6 +45,8 @@ _SPREAD = np.array(
 # Up to where points of a side are looked at, and those that are trusted at first.
 _REACH = np.where(_IS_WALL, 0.92, 0.94)
 _TRUSTED = np.where(_IS_WALL, 0.6, 0.8)
+# So much sooner does a point count nothing that lies outside: spurs grow in front.
+_SPUR = np.where(np.arange(4)[:, None] == _ANTERIOR, 2.0, 1.0)
 _SAMPLES = 80  # points of a side
 _BINS = np.linspace(-0.94, 0.94, 25)
 _CLOSE = 5 * _NOISE  # so near to the fitted line the contour follows it
@@ -125,9 +128,9 @@ def fit_shape(
 
     Args:
         body: its outline or mask.
-        cranial, anterior: unit vectors on the film (2), to the head along the spine and to the
-            patient's front, see :func:`chain_directions`; a body may be tilted against them by 30
-            degrees and more.
+        cranial, anterior: unit vectors on the film (2), to the head along the spine and across it
+            to the patient's front, see :func:`chain_directions`; bodies may be tilted against them
+            by 30 degrees.
         rows, columns: of the film.
 
     Returns:
@@ -138,21 +141,22 @@ def fit_shape(
         return None
     centre = centroid(contour)
     axes = np.column_stack([anterior, cranial])  # film = centre + local @ axes.T
-    local = (contour - centre) @ np.linalg.inv(axes).T
+    local = (contour - centre) @ axes
     if area(local) > 0:  # clockwise, seen with the front to the right and the head above
         local, contour = local[::-1], contour[::-1]
     corners = _first_corners(local)
     if corners is None:
         return None
+    sides = None
     for _ in range(_ROUNDS):
-        sides = _Sides(local, corners)
+        sides = _Sides(local, corners, sides)
         moved = _meeting(*sides.lines)
         if moved is None:
             return None
         corners = moved
     if not _is_body(corners, local):
         return None
-    sides = _Sides(local, corners)
+    sides = _Sides(local, corners, sides)
     residual, support, middle = sides.summary()
 
     def on_film(points: np.ndarray) -> np.ndarray:
@@ -188,14 +192,15 @@ def fit_shape(
 class _Sides:
     """The four sides of a body: the contour from each corner to the next, and bowed lines fitted.
 
-    Lengths along a side (`x`, -1 to 1 between its corners) and across (`y`, positive outwards) are
-    in halves of the distance of its corners. A fit has a shift, a slope, a bow and, of endplates,
-    a lopsided bow: with age and in fractures they are not hollow in the very middle.
+    Fits begin with least absolute deviations, or with those of the round before. Lengths along a
+    side (`x`, -1 to 1 between its corners) and across (`y`, positive outwards) are in halves of the
+    distance of its corners. A fit has a shift, a slope, a bow and, of endplates, a lopsided bow:
+    with age and in fractures they are not hollow in the very middle.
     """
 
-    def __init__(self, local: np.ndarray, corners: np.ndarray):
+    def __init__(self, local: np.ndarray, corners: np.ndarray, before: _Sides | None):
         self.start = corners
-        chord = np.roll(corners, -1, axis=0) - corners
+        chord = corners[_NEXT] - corners
         self.half = np.maximum(np.hypot(*chord.T) / 2, 1e-9)
         self.along = chord / (2 * self.half[:, None])
         self.out = np.column_stack([-self.along[:, 1], self.along[:, 0]])
@@ -207,16 +212,28 @@ class _Sides:
         prior = _PRIOR * np.where(_IS_WALL, waist, 1.0)
         spread = _SPREAD * np.where(_IS_WALL, waist, 1.0)
         self._design = _design(self.x)
-        weights = (np.abs(self.x) <= _TRUSTED).astype(float)
-        noise = np.full(4, 2 * _NOISE)
+        near = np.abs(self.x) <= _REACH
+        if before is None:
+            trusted = (np.abs(self.x) <= _TRUSTED).astype(float)
+            self.noise, weights = np.full(4, 2 * _NOISE), trusted
+            for _ in range(_STEPS):  # towards the least absolute deviations
+                self.fit = _fit(self._design, self.y, weights, self.noise, prior, spread)
+                weights = trusted * _NOISE / (np.abs(self._off()) + _NOISE)
+            self._estimate(weights)
+        else:  # the corners now lie on the straight lines
+            self.fit, self.noise = before.fit * (0, 0, 1, 1), before.noise
         for _ in range(_STEPS):
-            self.fit = _fit(self._design, self.y, weights, noise, prior, spread)
-            off = np.abs(self._off())
-            noise = np.sqrt((weights * off**2).sum(1) / np.maximum(weights.sum(1), 1e-9))
-            noise = np.maximum(1.3 * noise, _NOISE)
-            weights = np.clip(1 - (off / (_TUKEY * noise[:, None])) ** 2, 0, 1) ** 2
-            weights *= np.abs(self.x) <= _REACH
+            off = self._off()
+            off = np.where(off > 0, _SPUR * off, off)
+            weights = near * np.clip(1 - (off / (_TUKEY * self.noise[:, None])) ** 2, 0, 1) ** 2
+            self.fit = _fit(self._design, self.y, weights, self.noise, prior, spread)
+            self._estimate(weights)
         self._weights = weights
+
+    def _estimate(self, weights: np.ndarray) -> None:
+        """The standard deviation of the contour about the bowed lines."""
+        mean = (weights * np.abs(self._off())).sum(1) / np.maximum(weights.sum(1), 1e-9)
+        self.noise = np.maximum(1.5 * mean, _NOISE)
 
     def _off(self) -> np.ndarray:
         """How far the contour lies outside the bowed lines."""
@@ -284,12 +301,11 @@ def _arcs(local: np.ndarray, corners: np.ndarray) -> np.ndarray:
 
     To a corner belongs the point that lies farthest along the bisector of its angle.
     """
-    before = _unit(corners - np.roll(corners, 1, axis=0))
-    after = _unit(corners - np.roll(corners, -1, axis=0))
+    before, after = _unit(corners - corners[_LAST]), _unit(corners - corners[_NEXT])
     away = local - corners[:, None]
     farthest = (away @ _unit(before + after)[..., None])[..., 0] - np.hypot(*away.T).T / 4
     first = farthest.argmax(axis=1)
-    length = (np.roll(first, -1) - first) % len(local)
+    length = (first[_NEXT] - first) % len(local)
     steps = np.rint(length[:, None] * np.linspace(0, 1, _SAMPLES)).astype(int)
     return (first[:, None] + steps) % len(local)
 
@@ -309,8 +325,8 @@ def _first_corners(local: np.ndarray) -> np.ndarray | None:
 
 def _meeting(points: np.ndarray, directions: np.ndarray) -> np.ndarray | None:
     """Where the lines of neighbouring sides meet, in the order of CORNERS."""
-    p, u = np.roll(points, 1, axis=0), _unit(np.roll(directions, 1, axis=0))
     q, v = points, _unit(directions)
+    p, u = q[_LAST], v[_LAST]
     cross = u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]
     if (np.abs(cross) < _SHARPEST).any():
         return None
@@ -321,11 +337,9 @@ def _meeting(points: np.ndarray, directions: np.ndarray) -> np.ndarray | None:
 
 def _is_body(corners: np.ndarray, local: np.ndarray) -> bool:
     """Whether corners are those of a convex quadrilateral about as large as the contour."""
-    edges = np.roll(corners, -1, axis=0) - corners
-    turns = (
-        edges[:, 0] * np.roll(edges, -1, axis=0)[:, 1]
-        - edges[:, 1] * np.roll(edges, -1, axis=0)[:, 0]
-    )
+    edges = corners[_NEXT] - corners
+    after = edges[_NEXT]
+    turns = edges[:, 0] * after[:, 1] - edges[:, 1] * after[:, 0]
     ratio = abs(area(corners)) / max(abs(area(local)), 1e-9)
     return bool((turns < 0).all() and 0.5 < ratio < 2.0)
 
@@ -388,9 +402,9 @@ def _quality(sides: _Sides, support: np.ndarray, shared: float) -> float:
         sides.half[_SUPERIOR] + sides.half[_INFERIOR]
     )
     # Whole bodies are 0.65 to 1 times as high as deep, collapsed ones a third of that.
-    proportion = min(height / 0.3, 1.0, max(2.4 - height, 0.0) / 1.1)
-    filled = np.clip((shared - 0.6) / 0.3, 0.0, 1.0)
-    followed = np.clip(support.mean() / 0.7, 0.0, 1.0)
+    proportion = min(height / 0.3, 1.0, max(2.5 - height, 0.0))
+    filled = np.clip((shared - 0.6) / 0.32, 0.0, 1.0)
+    followed = np.clip(support.mean() / 0.95, 0.0, 1.0)
     return float(np.clip(proportion, 0, 1) * filled * followed)
 
 
@@ -401,15 +415,15 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 def area(points: np.ndarray) -> float:
     """Signed area of a closed polygon (N x 2): positive where it runs from the x to the y axis."""
     x, y = (points - points[0]).T
-    return float((x * np.roll(y, -1) - y * np.roll(x, -1)).sum() / 2)
+    return float((x[:-1] * y[1:] - y[:-1] * x[1:]).sum() / 2)
 
 
 def centroid(points: np.ndarray) -> np.ndarray:
     """Centre (2) of the area of a closed polygon (N x 2)."""
-    x, y = (points - points[0]).T
-    cross = x * np.roll(y, -1) - y * np.roll(x, -1)
-    moment = [((v + np.roll(v, -1)) * cross).sum() for v in (x, y)]
-    return points[0] + np.array(moment) / (3 * cross.sum())
+    away = points - points[0]
+    here, after = away[:-1], away[1:]
+    cross = here[:, 0] * after[:, 1] - here[:, 1] * after[:, 0]
+    return points[0] + cross @ (here + after) / (3 * cross.sum())
 
 
 def _dense(points: np.ndarray, count: int, equal: bool = False) -> np.ndarray:
