@@ -617,13 +617,20 @@ def test_the_page_lists_what_the_code_measures():
 
 def test_the_page_lists_the_statuses_and_tolerances_of_the_code():
     text = PAGE.read_text(encoding="utf-8").partition("## Status")[2]
-    statuses, _, rest = text.partition("## Tolerances")
+    statuses, _, rest = text.partition("## Flags")
+    rest = rest.partition("## Tolerances")[2]
     assert tuple(re.findall(r"^\| `(\w+)` \|", statuses, re.MULTILINE)) == STATUSES
     found = {}
     for names, value, unit in re.findall(r"^\| (`.+`) \| ([\d.]+) ?(\S*) \|$", rest, re.MULTILINE):
         found |= {name: (float(value), unit or "1") for name in re.findall(r"`(\w+)`", names)}
     assert found == {name: (t.value, t.unit) for name, t in TOLERANCES.items()}
     assert found.keys() == QUANTITIES.keys()
+
+
+def test_the_page_lists_the_flags_of_the_code():
+    levels = pytest.importorskip("lumbarflow.measure.levels")
+    text = PAGE.read_text(encoding="utf-8").partition("## Flags")[2].partition("## Tol")[0]
+    assert dict(re.findall(r"^\| `(\w+)` \| (.+) \|$", text, re.MULTILINE)) == levels.FLAGS
 
 
 def test_every_source_of_the_page_is_in_its_list():

@@ -166,7 +166,7 @@ def test_disease_and_variants_come_as_often_as_drawn():
 @given(SEEDS)
 @settings(max_examples=60, deadline=None)
 def test_outlines_on_the_film_measure_what_is_true_in_space(seed):
-    """Within 1 degree and 1 mm on undiseased spines, however the patient stands."""
+    """Within 1.5 degrees and 1 mm on undiseased spines, however the patient stands."""
     spine, rng = spine_of(seed, healthy=True)
     plan = plan_film(rng, spine, (), *choose_format(rng))
     true = {(m["name"], m["site"]): m["value"]
@@ -187,5 +187,4 @@ def test_outlines_on_the_film_measure_what_is_true_in_space(seed):
     del found["S2"]
     for m in measure(found, order[:-1]):
         error = abs(m["value"] - true[m["name"], m["site"]])
-        if m["unit"] in ("mm", "deg"):
-            assert error < 1.0, (m, error)
+        assert error < {"deg": 1.5, "mm": 1.0}.get(m["unit"], np.inf), (m, error)
