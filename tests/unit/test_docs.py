@@ -20,8 +20,14 @@ from lumbarflow.acquire.view import REASONS
 from lumbarflow.annotate.agreement import AGREEMENT
 from lumbarflow.annotate.qc import CHECKS, Check, Finding
 from lumbarflow.deidentify.audit import COLUMNS as AUDIT
+from lumbarflow.evaluate.levels import CONFUSION, FILMS
+from lumbarflow.evaluate.levels import SUMMARY as LEVEL_SUMMARY
+from lumbarflow.evaluate.measurements import COMPARED, RELIABILITY, SUMMARY
 from lumbarflow.evaluate.metrics import segmentation_metrics
 from lumbarflow.evaluate.tables import match_vertebrae, score_masks, summarise
+from lumbarflow.measure.changes import COLUMNS as CHANGES
+from lumbarflow.measure.cohort import LABELLED
+from lumbarflow.measure.film import MEASUREMENTS, VERTEBRAE
 from lumbarflow.prepare.splits import make_splits
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -202,10 +208,19 @@ def test_columns_in_results_are_those_of_the_code():
         "annotations/qc.parquet": Finding._fields,
         "annotations/agreement.parquet": AGREEMENT,
         "splits.parquet": make_splits(films, 1, 0.5, 0),
-        "predictions/{model}.parquet": predictions,
+        "predictions/{model}.parquet": [*predictions, *LABELLED],
+        "measurements/{source}.parquet": MEASUREMENTS,
+        "measurements/vertebrae/{source}.parquet": VERTEBRAE,
+        "measurements/changes/{source}.parquet": CHANGES,
         "metrics/per_image.parquet": per_image,
         "metrics/per_class.parquet": per_class,
-        "metrics/instances.parquet": instances,
+        "metrics/instances.parquet": [*instances, "iou_unrepaired", "level_unrepaired"],
+        "metrics/measurements.parquet": ["model", "against", *COMPARED],
+        "metrics/measurement_summary.parquet": ["model", "against", *SUMMARY],
+        "metrics/reliability.parquet": ["model", "against", *RELIABILITY],
+        "metrics/levels.parquet": FILMS,
+        "metrics/level_summary.parquet": LEVEL_SUMMARY,
+        "metrics/level_confusion.parquet": CONFUSION,
         "metrics/summary.parquet": summarise(scores, 0, 10),
     }
     for heading, table in tables.items():

@@ -8,7 +8,7 @@ from pathlib import Path
 RULES = Path(__file__).parents[2] / "workflow" / "rules"
 # Beside them, `get_final_output` asks for the table.
 READERS = {
-    "truth.parquet": {"truth", "evaluate"},
+    "truth.parquet": {"truth", "evaluate_measurements"},
     "truth.json": {"synthetic_cohort", "retrieve", "query", "simulate_annotators", "truth"},
 }
 
@@ -24,7 +24,7 @@ def rules() -> dict[str, str]:
 
 def test_only_the_evaluation_has_the_truth_as_input():
     bodies = rules()
-    assert {"truth", "evaluate", "split", "train", "predict", "report"} <= set(bodies)
+    assert {"truth", "evaluate", "split", "train", "label", "changes", "report"} <= set(bodies)
     for file, readers in READERS.items():
         found = {name for name, body in bodies.items() if file in body}
         assert found <= readers and "truth" in found
