@@ -182,9 +182,9 @@ def test_a_refused_object_is_one_sentence(made, status, kind):
 
 
 def test_an_archive_that_takes_no_reports_is_named(made):
-    with archive(classes=[made[0].SOPClassUID]) as (port, got):
-        with pytest.raises(InputError) as caught:
-            store(made, at(port))
+    taken = [made[0].SOPClassUID]
+    with archive(classes=taken) as (port, got), pytest.raises(InputError) as caught:
+        store(made, at(port))
     assert "does not offer Comprehensive SR Storage" in sentence(caught)
     assert "retrieve_by" not in sentence(caught)
     assert not got

@@ -359,6 +359,7 @@ def test_any_rows_of_a_table_come_through(rows):
 
 
 def test_the_same_input_gives_the_same_bytes(source, segments, report):
+    assert encoded(source) == encoded(film(SEED, "DX")[1])  # it is only read
     again = segmentation(source, spine(SEED), DEVICE)
     assert encoded(again) == encoded(segments)
     flagged = replace(spine(SEED), flags=("possible_l6", "gap_in_chain"))
@@ -442,6 +443,17 @@ def test_a_film_that_tells_little_is_enough(source):
     written = measurement_report(poor, made, spine(SEED), measurements(SEED), DEVICE)
     assert f"{written.ContentDate} {written.ContentTime}" == "19000101 000000"
     assert set(groups_of(written)) >= {"film", "L4", "L4/L5"}
+
+
+def test_values_that_break_their_rules_are_kept_as_they_are(source):
+    odd = reread(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        odd.PatientSex, odd.StudyTime, odd.PatientBirthDate = "X", "7 o'clock", "1950-02-30"
+        odd.ContentDate = odd.StudyDate = "20190399"
+        made = segmentation(odd, spine(SEED), DEVICE)
+        assert f"{made.PatientSex} {made.ContentTime}" == "X 000000"
+        assert made["PatientBirthDate"].value == odd["PatientBirthDate"].value
 
 
 # The page -----------------------------------------------------------------------------------------

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
+from datetime import datetime
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -9,10 +11,9 @@ from pydicom.dataset import Dataset
 from .coding import Device, derived_uid
 
 # Type 2 of the modules that an object shares with its film: there, but empty where not known.
-_NAME = "PatientName"
 _SHARED = (
     "PatientID",
-    _NAME,
+    "PatientName",
     "PatientBirthDate",
     "PatientSex",
     "AccessionNumber",
@@ -25,23 +26,20 @@ _NO_DATE, _NO_TIME = "19000101", "000000"  # as de-identification writes where i
 
 
 def header(source: Dataset) -> Dataset:
-    """The film's header without its picture and the patient's name, for highdicom.
+    """The film's header as highdicom takes it: without the picture, and without what it judges.
 
-    It has every attribute that the objects share with it.
-
-    Without a frame of reference: pixels of a projection have no place in the patient, so the
-    segments refer to the film's pixels (PS3.3 A.51.5).
+    It refuses some values of patient and study, and quotes names in warnings: :func:`settle` copies
+    those as they are. Without a frame of reference, too: pixels of a projection have no place in
+    the patient, so segments refer to the film's pixels (PS3.3 A.51.5).
     """
     result = Dataset()
     result.update(source)
-    # highdicom quotes names that it finds odd in warnings: `settle` adds them. Of the size of pixels
-    # it makes a functional group that it cannot read again without a thickness of slices.
-    for keyword in ("PixelData", "FrameOfReferenceUID", "PixelSpacing", _NAME):
+    # Of the size of pixels highdicom makes a group that it cannot read without a slice's thickness.
+    for keyword in ("PixelData", "PixelSpacing", "FrameOfReferenceUID", *_SHARED):
         if keyword in result:
             del result[keyword]
-    for keyword in _SHARED:
-        if keyword not in result:
-            setattr(result, keyword, None)
+    for keyword in _SHARED:  # now elements of its own, not the film's
+        setattr(result, keyword, None)
     return result
 
 
@@ -63,14 +61,28 @@ def dates(source: Dataset) -> dict[str, str]:
     Those of the day would stand out among the moved dates of a de-identified patient, and would
     make every run's objects different.
     """
-    date = source.get("ContentDate") or source.get("StudyDate")
-    time = source.get("ContentTime") or source.get("StudyTime")
-    return {"content_date": str(date or _NO_DATE), "content_time": str(time or _NO_TIME)}
+    date = str(source.get("ContentDate") or source.get("StudyDate"))
+    time = str(source.get("ContentTime") or source.get("StudyTime"))
+    return {
+        "content_date": date if _follows(date, "%Y%m%d") else _NO_DATE,
+        "content_time": time[:6] if _follows(time[:6], "%H%M%S") else _NO_TIME,
+    }
+
+
+def _follows(text: str, form: str) -> bool:
+    """Whether a text is a date or time of a form."""
+    try:
+        datetime.strptime(text, form)
+    except ValueError:
+        return False
+    return True
 
 
 def settle(made: Dataset, source: Dataset) -> None:
     """Complete an object that highdicom made, and take out what differs from run to run."""
-    made.PatientName = source.get(_NAME)
+    for keyword in _SHARED:
+        if keyword in source:
+            made[keyword] = deepcopy(source[keyword])
     made.InstanceCreationDate, made.InstanceCreationTime = made.ContentDate, made.ContentTime
     for item in made.get("ContributingEquipmentSequence", ()):
         item.pop("ContributionDateTime", None)

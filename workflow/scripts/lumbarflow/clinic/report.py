@@ -87,16 +87,15 @@ def measurement_report(
         measurements: all of it, in the order of the report.
         device: who measured.
     """
-    film = header(source)
     by_site: dict[str, list[Measurement]] = {}
     for item in measurements:
         by_site.setdefault(item.site, []).append(item)
-    groups = [_film_group(film, spine, device)]
+    groups = [_film_group(source, spine, device)]
     for label, vertebra in zip(vertebra_labels(spine), spine.vertebrae, strict=True):
         found = by_site.pop(label, ())
-        groups.append(_vertebra_group(label, vertebra, found, film, segments, device))
+        groups.append(_vertebra_group(label, vertebra, found, source, segments, device))
     for site, found in by_site.items():
-        groups.append(_site_group(site, found, film, segments, device))
+        groups.append(_site_group(site, found, source, segments, device))
     content = MeasurementReport(
         observation_context=ObservationContext(
             observer_device_context=ObserverContext(
@@ -114,7 +113,8 @@ def measurement_report(
         imaging_measurements=groups,
         title=codes.cid7021.ImagingMeasurementReport,
     )
-    identity = (str(film.SOPInstanceUID), device.network, device.version)
+    identity = (str(source.SOPInstanceUID), device.network, device.version)
+    film = header(source)
     result = ComprehensiveSR(
         evidence=[film] if segments is None else [film, segments],
         content=content,
@@ -135,7 +135,7 @@ def measurement_report(
 # Groups -------------------------------------------------------------------------------------------
 
 
-def _film_group(film: Dataset, spine: LabelledSpine, device: Device) -> ContentSequence:
+def _film_group(source: Dataset, spine: LabelledSpine, device: Device) -> ContentSequence:
     """What is said of the whole film: by what, which way the patient faces, what to know."""
     answers = [
         (FACES, f"{spine.anterior}_on_film"),
@@ -143,7 +143,7 @@ def _film_group(film: Dataset, spine: LabelledSpine, device: Device) -> ContentS
         *((FLAG, flag) for flag in spine.flags),
     ]
     return MeasurementsAndQualitativeEvaluations(
-        TrackingIdentifier(derived_uid(film.SOPInstanceUID, _FILM), _FILM),
+        TrackingIdentifier(derived_uid(source.SOPInstanceUID, _FILM), _FILM),
         finding_sites=[FindingSite(REGION)],
         algorithm_id=AlgorithmIdentification(
             device.name,
@@ -154,7 +154,7 @@ def _film_group(film: Dataset, spine: LabelledSpine, device: Device) -> ContentS
         qualitative_evaluations=[
             QualitativeEvaluation(private(name), private(answer)) for name, answer in answers
         ],
-        source_images=[SourceImageForMeasurementGroup.from_source_image(film)],
+        source_images=[SourceImageForMeasurementGroup.from_source_image(source)],
     )
 
 
@@ -162,13 +162,13 @@ def _vertebra_group(
     label: str,
     vertebra: Vertebra,
     measurements: Iterable[Measurement],
-    film: Dataset,
+    source: Dataset,
     segments: Dataset | None,
     device: Device,
 ) -> ContentSequence:
     """How probable a vertebra's level is, and its measurements; it refers to its segment."""
     what = structure(vertebra.body.class_name, vertebra.level)
-    tracking = TrackingIdentifier(tracking_uid(film, label, device), label)
+    tracking = TrackingIdentifier(tracking_uid(source, label, device), label)
     common = {
         "finding_category": codes.cid7150.AnatomicalStructure,
         "finding_type": what,
@@ -185,7 +185,7 @@ def _vertebra_group(
                 segments.SOPInstanceUID,
                 frame_number=None,  # not beside a segment's number (PS3.3 C.18.4)
                 segment_number=number,
-                source_image=SourceImageForSegmentation(film.SOPClassUID, film.SOPInstanceUID),
+                source_image=SourceImageForSegmentation(source.SOPClassUID, source.SOPInstanceUID),
             ),
             **common,
         )
@@ -197,15 +197,15 @@ def _vertebra_group(
 def _site_group(
     site: str,
     measurements: Iterable[Measurement],
-    film: Dataset,
+    source: Dataset,
     segments: Dataset | None,
     device: Device,
 ) -> ContentSequence:
     """The measurements of a site that is not one whole vertebra, with the segments they are of."""
     group = MeasurementsAndQualitativeEvaluations(
-        TrackingIdentifier(tracking_uid(film, site, device), site),
+        TrackingIdentifier(tracking_uid(source, site, device), site),
         finding_sites=[FindingSite(place) for place in places(site)],
-        source_images=[SourceImageForMeasurementGroup.from_source_image(film)],
+        source_images=[SourceImageForMeasurementGroup.from_source_image(source)],
     )
     numbers = segment_numbers(segments)
     # One item each: not every reader takes several numbers in one.
