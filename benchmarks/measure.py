@@ -188,7 +188,7 @@ def errors(
         for name in ERRORS
         if (name, "mae") in table.index
     }
-    expected = compared[compared["name"].isin(list(ERRORS))]
+    expected = compared[compared["expected"] & compared["name"].isin(list(ERRORS))]
     figures[f"{prefix}_share_measurable"] = float(expected["value"].notna().mean())
     figures[f"{prefix}_share_measured"] = float((expected["status"] == "measured").mean())
     figures[f"{prefix}_calibration_error"] = calibration_error(reliability(compared))

@@ -10,6 +10,7 @@ sys.path.insert(0, str(SCRIPTS))
 import pandas as pd
 
 from lumbarflow import jobs, networks
+from lumbarflow.annotate.ranking import best_model
 from lumbarflow.annotate.watching import (
     annotated_films,
     annotation_digest,
@@ -215,7 +216,27 @@ def trained_models():
 
 
 def model_file(model, file):
-    return Path(RESULTS) / "models" / model / file
+    trained = config["new_studies"]["trained"] or RESULTS
+    return Path(trained) / "models" / model / file
+
+
+def new_model():
+    """The network for new studies: the one asked for, or the best one on its validation films."""
+    wanted = config["new_studies"]["model"]
+    ready = [
+        model
+        for model in trained_models()
+        if model_file(model, "labelling.json").is_file()
+    ]
+    if wanted in ready:
+        return wanted
+    if wanted is None and ready:
+        return best_model({model: model_file(model, "run.json") for model in ready})
+    place = config["new_studies"]["trained"] or RESULTS
+    sys.exit(
+        f"{jobs.ERROR_PREFIX}There is no trained network {wanted or ''} in {place}: run the "
+        "workflow on annotated films first, or set new_studies.trained to its results folder."
+    )
 
 
 def print_sentences(logs):
