@@ -55,7 +55,7 @@ class Separation:
     score: float = 0.4
     duplicate_iou: float = 0.4
     duplicate_cover: float = 0.7
-    split_odds: float = 5.0
+    split_odds: float = 7.0
     merge_odds: float = 3.0
     solidity: float = 0.88
     speck: float = 0.18
@@ -646,7 +646,7 @@ def _on_course(seen: list[_Seen], unit: float, settings: Separation) -> list[_Se
 
 CANDIDATES = tuple(
     Separation(score=score, split_odds=odds)
-    for odds in (5.0, 2.5, 10.0)
+    for odds in (7.0, 4.0, 11.0)
     for score in (0.4, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 )
 
