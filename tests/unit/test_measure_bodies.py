@@ -22,7 +22,6 @@ from lumbarflow.measure.bodies import (
     repair,
     tune,
 )
-from lumbarflow.predict.table import COLUMNS
 from lumbarflow.synthetic.alignment import draw_build
 from lumbarflow.synthetic.film import plan_film
 from lumbarflow.synthetic.spine import make_spine
@@ -325,7 +324,7 @@ def test_a_row_gives_back_its_body_and_is_that_of_the_whole_mask(seed):
     body = Body("i", "sacral_vertebra", 0.7, (0, 0), mask)
     row = encode(body, "img", rows, columns)
     assert row["rle_counts"] == rle.encode(mask)
-    (found,) = decode(pd.DataFrame([row], columns=list(COLUMNS)).astype(COLUMNS))
+    (found,) = decode(pd.DataFrame([row]))
     assert np.array_equal(plane([found], rows, columns), mask)
     x, y, width, height = cv2.boundingRect(mask.astype(np.uint8))
     assert found.origin == (x, y) and found.mask.shape == (height, width)
@@ -341,7 +340,7 @@ def test_decoding_takes_the_classes_asked_for_and_no_empty_masks():
     kept = encode(spine()[0], "img", ROWS, COLUMNS_OF_FILM)
     empty = kept | {"rle_counts": rle.encode(np.zeros((ROWS, COLUMNS_OF_FILM), bool))}
     rows = [kept, empty, kept | {"class_name": "screw"}]
-    table = pd.DataFrame(rows, columns=list(COLUMNS)).astype(COLUMNS)
+    table = pd.DataFrame(rows)
     assert [body.level for body in decode(table)] == ["T12"]
     assert [body.class_name for body in decode(table, ("screw",))] == ["screw"]
 

@@ -55,7 +55,7 @@ class Separation:
     score: float = 0.4
     duplicate_iou: float = 0.4
     duplicate_cover: float = 0.7
-    split_odds: float = 5.0
+    split_odds: float = 7.0
     merge_odds: float = 3.0
     solidity: float = 0.88
     speck: float = 0.18
@@ -80,12 +80,12 @@ class _Kind:
 _LUMBAR, _S1, _S2 = _KINDS = (
     _Kind("lumbar_vertebra", (0.74, 1.0), (0.25, 0.15), (0.88, 1.1)),
     _Kind("sacral_vertebra", (0.88, 1.1), (0.12, 0.12), (0.8, 1.0)),
-    _Kind("sacral_vertebra", (1.1, 1.35), (0.12, 0.1), (0.55, 0.75)),
+    _Kind("sacral_vertebra", (1.1, 1.4), (0.12, 0.15), (0.55, 0.75)),
 )
-_DEPTH_SPREAD = 0.12
+_DEPTH_SPREAD = 0.15
 _AREA = 0.81  # of a typical lumbar body, relative to its squared depth
 _PITCH = 1.2  # from centre to centre of neighbours, relative to the depth
-_OTHER_CLASS = 3.0  # odds against a body that the network gave the other class
+_OTHER_CLASS = 6.0  # odds against a body that the network gave the other class
 # Odds of a cut as wide as its surroundings, and how they fall for a neck.
 _NECK_WEIGHT, _NECK = 14.0, 0.75
 _TILTS = np.radians(np.arange(-24, 25, 6))
@@ -646,7 +646,7 @@ def _on_course(seen: list[_Seen], unit: float, settings: Separation) -> list[_Se
 
 CANDIDATES = tuple(
     Separation(score=score, split_odds=odds)
-    for odds in (5.0, 2.5, 10.0)
+    for odds in (7.0, 4.0, 11.0)
     for score in (0.4, 0.3, 0.5, 0.6, 0.7, 0.8, 0.9)
 )
 
