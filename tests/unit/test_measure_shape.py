@@ -127,12 +127,12 @@ def errors(films, body_of):
 # What is drawn comes back -------------------------------------------------------------------------
 
 quadrilaterals = st.builds(
-    lambda width, height, moves, angle, x, y: (
-        (np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (width / 2, height / 2)
-         + np.array(moves).reshape(4, 2) * min(width, height)) @ turn(angle).T + (x, y)
+    lambda width, ratio, moves, angle, x, y: (
+        (np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)]) * (width / 2, width * ratio / 2)
+         + np.array(moves).reshape(4, 2) * width * ratio) @ turn(angle).T + (x, y)
     ),
     st.floats(90, 260),
-    st.floats(70, 200),
+    st.floats(0.5, 1.1),
     st.lists(st.floats(-0.09, 0.09), min_size=8, max_size=8),
     st.floats(-20, 20),
     st.floats(300, 900),
