@@ -29,8 +29,9 @@ def score_labels(
         evaluation: `evaluation` of the configuration.
 
     Returns:
-        The tables measurements, measurement_summary and reliability, each with the columns `model`
-        and `against` before those of :mod:`.measurements`; levels (a model and a film),
+        The tables measurements, measurement_summary (over all sites, and for lordosis and Cobb
+        angles at each) and reliability, each with the columns `model` and `against` before those of
+        :mod:`.measurements`; levels (a model and a film),
         level_summary (a model) and level_confusion, with the columns of :mod:`.levels`.
     """
     test = splits[splits["subset"] == "test"]
@@ -44,11 +45,15 @@ def score_labels(
         for against, reference in references.items():
             known = reference[reference["image_id"].isin(test["image_id"])]
             compared = compare(table, known, levels=drawn, wrong_levels=wrong)
-            summary = summarise(
-                compared,
-                patients,
-                seed=evaluation["seed"],
-                n_boot=evaluation["bootstrap_samples"],
+            chosen = {"seed": evaluation["seed"], "n_boot": evaluation["bootstrap_samples"]}
+            # Lordoses of L1-S1 and of L1-L5 are different angles.
+            angles = compared[compared["name"].isin(["lordosis", "cobb"])]
+            summary = pd.concat(
+                [
+                    summarise(compared, patients, **chosen),
+                    summarise(angles, patients, by_site=True, **chosen),
+                ],
+                ignore_index=True,
             )
             for name, part in zip(parts, (compared, summary, reliability(compared)), strict=True):
                 part.insert(0, "against", against)

@@ -13,6 +13,8 @@ import pandas as pd
 
 from ..annotate.spine import RANK
 from ..errors import InputError
+from ..evaluate.levels import MIN_IOU, MISSED, UNNAMED
+from ..evaluate.measurements import calibration_error
 from .figures import jpeg_uri, shrink
 from .labelling_figures import bland_altman, confusion_matrices, reliability_curves
 from .reading import read_table
@@ -22,8 +24,6 @@ REFERENCES = {
     "annotation": "Against the annotations",
     "truth": "Against the truth of the synthetic films",
 }
-#: A vertebra is found where an instance overlaps it at least as much (intersection over union).
-FOUND_IOU = 0.5
 #: Films shown with what was measured on them, at about 0.2 MB each.
 MAX_OVERLAYS = 4
 #: Rows of an embedded overlay: its letters can be read when it is enlarged.
@@ -35,7 +35,6 @@ SLIP_MM, SLIP_PERCENT = 3.0, 8.0
 #: Decimals and what follows a number, by unit.
 _UNITS = {"deg": (1, "°"), "mm": (1, " mm"), "px": (0, " px"), "%": (0, "%"), "1": (2, "")}
 _DISC_HEIGHTS = tuple(f"disc_height_{part}" for part in ("anterior", "middle", "posterior"))
-_NOT_FOUND, _NO_LEVEL = "not found", "no level"
 _MEYERDING = ("0", "I", "II", "III", "IV", "V")
 
 
@@ -45,9 +44,9 @@ def labelling_section(
     """What the template shows of levels and measurements.
 
     Args:
-        results: the results folder; read are `metrics/instances`, `measurement_summary`,
-            `measurements` and `reliability`, the `measurements`, `vertebrae`, `changes` and
-            overlays of the best network, and the changes of the annotations.
+        results: the results folder; read are the tables of `metrics` on vertebrae and
+            measurements, those of `measurements` of the best network with its overlays, and the
+            changes of the annotations.
         models: to show, in the order of the rows.
         titles: display name of each model.
         films: image_id of test films to show, at most :data:`MAX_OVERLAYS` of them.
@@ -63,27 +62,34 @@ def labelling_section(
     Raises:
         InputError: a table is missing or a picture is broken.
     """
-    instances = _of(read_table(results / "metrics/instances.parquet"), models)
-    summary = _of(read_table(results / "metrics/measurement_summary.parquet"), models)
-    compared = _of(read_table(results / "metrics/measurements.parquet"), models)
-    reliability = _of(read_table(results / "metrics/reliability.parquet"), models)
-    drawn = instances[instances["level"].notna()]
-    levels = _level_rows(drawn, models, titles)
-    best = _best(drawn, models)
+    tables = {
+        name: _of(read_table(results / f"metrics/{name}.parquet"), models)
+        for name in (
+            *("instances", "level_summary", "level_confusion"),
+            *("measurements", "measurement_summary", "reliability"),
+        )
+    }
+    summary, reliability = tables["measurement_summary"], tables["reliability"]
+    drawn = tables["instances"][tables["instances"]["level"].notna()]
+    best = _best(tables["level_summary"], models)
     measured = read_table(results / f"measurements/{best}.parquet")
     present = [name for name in REFERENCES if (summary["against"] == name).any()]
     return {
-        "levels": levels if len(drawn) else [],
+        "levels": _level_rows(tables["level_summary"], drawn, models, titles),
         "references": [
             {
                 "title": REFERENCES[name],
-                "rows": _error_rows(summary[summary["against"] == name], models, titles),
+                "rows": _error_rows(
+                    *(table[table["against"] == name] for table in (summary, reliability)),
+                    models,
+                    titles,
+                ),
                 "details": _details(summary[summary["against"] == name], models),
             }
             for name in present
         ],
-        "confusion": _confusion(drawn, models, titles),
-        "agreement": _agreement(compared, models, titles),
+        "confusion": _confusion(tables["level_confusion"], models, titles),
+        "agreement": _agreement(tables["measurements"], models, titles),
         "reliability": _reliability(reliability, models, titles),
         "best": titles[best],
         "films": _films(results, best, titles[best], measured, films[:MAX_OVERLAYS]),
@@ -105,91 +111,70 @@ def _of(table: pd.DataFrame, models: Sequence[str]) -> pd.DataFrame:
 
 
 def _level_rows(
-    drawn: pd.DataFrame, models: Sequence[str], titles: Mapping[str, str]
+    summary: pd.DataFrame,
+    drawn: pd.DataFrame,
+    models: Sequence[str],
+    titles: Mapping[str, str],
 ) -> list[dict[str, Any]]:
-    """A dictionary for each network, of the vertebrae whose level was drawn.
+    """A dictionary for each network, of the vertebrae whose level was drawn; empty without any.
 
     name; right: of the vertebrae that were found, the percentage with the right level; shifted: of
-    how many films the levels are shifted, "1 of 26"; before and after: percentage recognised, found
-    with the right level, before and after bodies were separated; *_best: whether it is the best.
+    how many films the levels are shifted by one, "1 of 26"; before and after: percentage
+    recognised, found with the right level, before and after bodies were separated; *_best: whether
+    it is the best.
+
+    Args:
+        summary: `metrics/level_summary`.
+        drawn: rows of `metrics/instances` that have a level.
+        models, titles: as of :func:`labelling_section`.
     """
+    if drawn.empty:
+        return []
+    known = summary.set_index("model").to_dict("index")
+    same = (drawn["level"] == drawn["level_unrepaired"]).fillna(False).astype(bool)
+    before = (same & (drawn["iou_unrepaired"] >= MIN_IOU)).groupby(drawn["model"]).mean()
     rows = []
     for model in models:
-        table = drawn[drawn["model"] == model]
-        found = table[table["iou"] >= FOUND_IOU]
-        shifts = [_shift(rows) for _, rows in found.groupby("image_id")]
-        rows.append(
-            {
-                "name": titles[model],
-                "right": 100 * _same(found, "predicted_level").mean(),
-                "n_shifted": sum(shift != 0 for shift in shifts),
-                "before": 100 * _recognised(table, "iou_unrepaired", "level_unrepaired"),
-                "after": 100 * _recognised(table, "iou", "predicted_level"),
-                "films": len(shifts),
-            }
-        )
-    for key, largest in (("right", True), ("before", True), ("after", True), ("n_shifted", False)):
-        values = [round(row[key], 1) for row in rows if not np.isnan(row[key])]
-        best = (max if largest else min)(values, default=None)
-        for row in rows:
-            row[f"{key}_best"] = len(rows) > 1 and round(row[key], 1) == best
-    for row in rows:
-        row["shifted"] = f"{row['n_shifted']} of {row['films']}"
+        row = known.get(model, {})
+        numbers = {
+            "right": 100 * row.get("share_correct", np.nan),
+            "shifted": row.get("share_shifted_by_one", np.nan),
+            "before": 100 * before.get(model, np.nan),
+            "after": 100 * row.get("recognition_rate", np.nan),
+        }
+        rows.append({"name": titles[model], "numbers": numbers})
         for key in ("right", "before", "after"):
-            row[key] = _number(row[key], 1)
+            rows[-1][key] = _number(numbers[key], 1)
+        films = row.get("n_films", 0)
+        rows[-1]["shifted"] = f"{row['n_shifted_by_one']} of {films}" if films else "–"
+    for key in ("right", "shifted", "before", "after"):
+        values = [row["numbers"][key] for row in rows if not np.isnan(row["numbers"][key])]
+        best = (min if key == "shifted" else max)(values, default=None)
+        for row in rows:
+            row[f"{key}_best"] = len(values) > 1 and row["numbers"][key] == best
     return rows
 
 
-def _same(table: pd.DataFrame, column: str) -> pd.Series:
-    return (table["level"] == table[column]).fillna(False).astype(bool)
-
-
-def _recognised(table: pd.DataFrame, iou: str, level: str) -> float:
-    return float(((table[iou] >= FOUND_IOU) & _same(table, level)).mean())
-
-
-def _shift(found: pd.DataFrame) -> int:
-    """By how many levels most of a film's named vertebrae are off alike; 0 without such a shift."""
-    pairs = found.dropna(subset=["level", "predicted_level"])
-    off = pairs["predicted_level"].map(_place) - pairs["level"].map(_place)
-    counts = off.value_counts()
-    return int(counts.index[0]) if len(counts) and counts.iloc[0] > len(off) / 2 else 0
-
-
-def _place(level: str) -> float:
-    """Where a level stands among those that spines usually have; variants lie between two."""
-    return RANK[level] - sum(RANK[level] > RANK[variant] for variant in ("T13", "L6"))
-
-
-def _best(drawn: pd.DataFrame, models: Sequence[str]) -> str:
+def _best(summary: pd.DataFrame, models: Sequence[str]) -> str:
     """The network that recognises most vertebrae; of equals the first."""
-    return max(
-        models,
-        key=lambda model: int(
-            (
-                (drawn["model"] == model)
-                & (drawn["iou"] >= FOUND_IOU)
-                & _same(drawn, "predicted_level")
-            ).sum()
-        ),
-    )
+    recognised = summary.set_index("model")["n_correct"].to_dict()
+    return max(models, key=lambda model: recognised.get(model, 0))
 
 
-def _confusion(drawn: pd.DataFrame, models: Sequence[str], titles: Mapping[str, str]) -> str | None:
-    if drawn.empty:
+def _confusion(table: pd.DataFrame, models: Sequence[str], titles: Mapping[str, str]) -> str | None:
+    if table.empty:
         return None
-    given = drawn["predicted_level"].fillna(_NO_LEVEL).astype(str)
-    given = given.where(drawn["iou"] >= FOUND_IOU, _NOT_FOUND)
-    rows = sorted(drawn["level"].unique(), key=RANK.__getitem__)
-    columns = sorted(set(rows) | set(given) - {_NO_LEVEL, _NOT_FOUND}, key=RANK.__getitem__)
-    columns += [_NO_LEVEL, _NOT_FOUND]
+    table = table.replace({"predicted_level": {UNNAMED: "no level", MISSED: "not found"}})
+    others = ["no level", "not found"]
+    rows = sorted(set(table["reference_level"]), key=RANK.__getitem__)
+    columns = sorted({*rows, *table["predicted_level"]} - {*others}, key=RANK.__getitem__) + others
     counts = {}
     for model in models:
-        of_model = drawn["model"] == model
-        table = pd.crosstab(drawn.loc[of_model, "level"].astype(str), given[of_model])
-        counts[titles[model]] = table.reindex(index=rows, columns=columns, fill_value=0).to_numpy(
-            int
+        of_model = table[table["model"] == model].pivot(
+            index="reference_level", columns="predicted_level", values="count"
         )
+        of_model = of_model.reindex(index=rows, columns=columns)
+        counts[titles[model]] = of_model.fillna(0).to_numpy(int)
     return confusion_matrices(counts, rows, columns)
 
 
@@ -197,13 +182,17 @@ def _confusion(drawn: pd.DataFrame, models: Sequence[str], titles: Mapping[str, 
 
 
 def _error_rows(
-    summary: pd.DataFrame, models: Sequence[str], titles: Mapping[str, str]
+    summary: pd.DataFrame,
+    reliability: pd.DataFrame,
+    models: Sequence[str],
+    titles: Mapping[str, str],
 ) -> list[dict[str, Any]]:
     """A dictionary for each network, of its errors against one reference.
 
     name; lordosis, segmental, disc, slip: {"value", "interval", "best"}, the mean absolute error
-    with its unit; limits and icc of the lordosis; measurable: percentage of the expected values.
-    Texts are "–" where there is nothing.
+    with its unit; limits and icc of the lordosis; measurable: percentage of the expected values;
+    calibration: expected calibration error of the confidences in percent. Texts are "–" where there
+    is nothing.
     """
     rows = []
     for model in models:
@@ -225,6 +214,9 @@ def _error_rows(
                 "disc": _error(_pooled(table, _DISC_HEIGHTS)),
                 "slip": _error(_metrics(table, "slip")),
                 "measurable": _number(100 * _share_measurable(table), 1),
+                "calibration": _number(
+                    100 * calibration_error(reliability[reliability["model"] == model]), 1
+                ),
             }
         )
     for key in ("lordosis", "segmental", "disc", "slip"):
