@@ -450,7 +450,7 @@ def test_values_that_break_their_rules_are_kept_as_they_are(source):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         odd.PatientSex, odd.StudyTime, odd.PatientBirthDate = "X", "7 o'clock", "1950-02-30"
-        odd.ContentDate = odd.StudyDate = "20190399"
+        odd.ContentDate = odd.StudyDate = "201931"
         made = segmentation(odd, spine(SEED), DEVICE)
         assert f"{made.PatientSex} {made.ContentTime}" == "X 000000"
         assert made["PatientBirthDate"].value == odd["PatientBirthDate"].value

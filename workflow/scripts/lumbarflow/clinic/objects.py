@@ -72,10 +72,9 @@ def dates(source: Dataset) -> dict[str, str]:
 def _follows(text: str, form: str) -> bool:
     """Whether a text is a date or time of a form."""
     try:
-        datetime.strptime(text, form)
+        return datetime.strptime(text, form).strftime(form) == text
     except ValueError:
         return False
-    return True
 
 
 def settle(made: Dataset, source: Dataset) -> None:
