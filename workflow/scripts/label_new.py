@@ -29,4 +29,6 @@ with job(snakemake) as log:
     for name in ("labelled", "measurements", "vertebrae"):
         write_table(snakemake.output[name], tables[name])
     write_text(snakemake.output.csv, tables["measurements"].to_csv(index=False))
+    if not films:
+        log.info("every accepted film has an annotation: there is none to predict")
     log.info("%d films, %d measurements", len(films), len(tables["measurements"]))

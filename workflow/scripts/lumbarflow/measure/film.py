@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import cv2
@@ -12,7 +12,16 @@ import pandas as pd
 
 from ..rle import decode
 from . import bodies as bodies_of
-from .anatomy import CORNERS, Body, Implant, LabelledSpine, Measurement, Vertebra
+from .anatomy import (
+    CORNERS,
+    Body,
+    Endplate,
+    Implant,
+    LabelledSpine,
+    Measurement,
+    Shape,
+    Vertebra,
+)
 from .confidence import Calibration, calibrated
 from .levels import label
 from .orientation import facing
@@ -86,7 +95,8 @@ def spine_of_network(
 def spine_of_record(record: Mapping[str, Any], vertebrae: Sequence[str]) -> LabelledSpine:
     """The spine that annotators outlined on a film.
 
-    Levels that they drew are taken for certain; others are found as for a network.
+    Levels that they drew are taken for certain; others are found as for a network. Where they drew
+    S1 as a line alone, that is its endplate.
 
     Args:
         record: the canonical record of the film.
@@ -99,7 +109,12 @@ def spine_of_record(record: Mapping[str, Any], vertebrae: Sequence[str]) -> Labe
         for s in record["structures"]
         if s["class_name"] not in vertebrae
     ]
-    return _assemble(found, implants, rows, columns)
+    spine = _assemble(found, implants, rows, columns)
+    lines = [line for line in record.get("lines", ()) if line["level"] == "S1"]
+    if not lines or any(vertebra.level == "S1" for vertebra in spine.vertebrae):
+        return spine
+    s1 = _endplate_alone(lines[0], spine.anterior)
+    return replace(spine, vertebrae=(*spine.vertebrae, s1), sacrum_seen=True)
 
 
 def _assemble(
@@ -201,6 +216,16 @@ def prediction_rows(instances: pd.DataFrame, spine: LabelledSpine) -> list[dict[
     for row in instances[instances["instance_id"].isin(kept)].to_dict("records"):
         rows.append(row | {"level": None, "level_probability": None, "repair": ""})
     return rows
+
+
+def _endplate_alone(line: Mapping[str, Any], anterior: str) -> Vertebra:
+    """S1, of which only the upper endplate was drawn."""
+    points = np.array(line["points"], float)
+    ends = points[[0, -1]]
+    posterior, front = ends[np.argsort(ends[:, 0] * (1 if anterior == "right" else -1))]
+    plate = Endplate(posterior, front, (posterior + front) / 2, 0.0, 1.0)
+    body = Body(line["structure_id"], "sacral_vertebra", 1.0, (0, 0), np.zeros((1, 1), bool))
+    return Vertebra(body, "S1", 1.0, Shape(points, plate, plate, (), 1.0, cut=False))
 
 
 def _centre(body: Body) -> np.ndarray:
