@@ -33,11 +33,19 @@ ANNOTATE = [
     "publish_records",
 ]
 DIVIDE = ["split", "publish splits"]
+# What follows from other predictions or outlines, and from other outlines alone.
 SCORE = ["evaluate", "report"]
+MEASURE = ["measure_annotation", "evaluate_measurements", "changes annotation"]
 
 
 def each(rule: str, models: list[str] = MODELS) -> list[str]:
     return [f"{rule} {model}" for model in models]
+
+
+def measured(models: list[str] = MODELS, *, predicted: bool = True) -> list[str]:
+    """What measures again after a change of annotations, and of predictions if `predicted`."""
+    again = [*each("tune_labelling", models), *each("label", models)] if predicted else []
+    return [*MEASURE, *each("changes", models), *again]
 
 
 class Cohort(Workflow):
@@ -167,7 +175,10 @@ def test_polygon_on_a_test_film(cohort):
     name = cohort.film_of("test")
     cohort.move_point(name)
     cohort.save()
-    cohort.goes([*ANNOTATE, "prepare", *SCORE], cohort.files(name))
+    cohort.goes(
+        [*ANNOTATE, "prepare", *SCORE, *measured(predicted=False)],
+        cohort.files(name),
+    )
     cohort.goes([])
 
 
@@ -176,7 +187,7 @@ def test_polygon_on_a_training_film(cohort):
     cohort.move_point(name)
     cohort.save()
     cohort.goes(
-        [*ANNOTATE, "prepare", *each("train"), *each("predict"), *SCORE],
+        [*ANNOTATE, "prepare", *each("train"), *each("predict"), *SCORE, *measured()],
         cohort.files(name) | WEIGHTS,
     )
     for model in MODELS:
@@ -189,7 +200,10 @@ def test_level_on_a_training_film_is_not_seen_by_networks(cohort):
     cohort.drawn[name][0]["region_attributes"]["level"] = "L4"
     cohort.save()
     ids = cohort.image_ids()
-    cohort.goes([*ANNOTATE, "prepare", "report"], {f"annotations/records/{ids[name]}.json"})
+    cohort.goes(
+        [*ANNOTATE, "prepare", "report", *measured(predicted=False)],
+        {f"annotations/records/{ids[name]}.json"},
+    )
 
 
 @pytest.mark.parametrize("subset", ["train", "test"])
@@ -201,7 +215,10 @@ def test_new_film_of_a_patient(cohort, subset):
     trained = each("train") if subset == "train" else []
     files = cohort.files(name) | {f"images/png/{cohort.image_ids()[name]}.png"}
     cohort.goes(
-        [*ACQUIRE, *ANNOTATE, *DIVIDE, "prepare", *trained, *each("predict", MODELS), *SCORE],
+        [
+            *(*ACQUIRE, *ANNOTATE, *DIVIDE, "prepare"),
+            *(*trained, *each("predict"), *SCORE, *measured()),
+        ],
         files | (WEIGHTS if trained else set()),
     )
     assert cohort.subsets() == before | {name: subset}
@@ -215,7 +232,7 @@ def test_annotation_deleted(cohort, subset):
     cohort.save()
     trained = each("train") if subset == "train" else []
     cohort.goes(
-        [*ANNOTATE, *DIVIDE, "prepare", *trained, *each("predict"), *SCORE],
+        [*ANNOTATE, *DIVIDE, "prepare", *trained, *each("predict"), *SCORE, *measured()],
         cohort.files(name) | (WEIGHTS if trained else set()),
     )
     del before[name]
@@ -248,7 +265,10 @@ def test_another_annotator_s_file_for_annotated_films(cohort):
     )
     cohort.overlay({"annotations": via | {"annotators": {"rule": "last"}}})
     cohort.goes(
-        [*ANNOTATE, "prepare", *each("train"), *each("predict"), *SCORE, "resolved_config"],
+        [
+            *(*ANNOTATE, "prepare", *each("train"), *each("predict"), *SCORE, *measured()),
+            "resolved_config",
+        ],
         cohort.files(*films) | WEIGHTS,
     )
     cohort.overlay({})
@@ -272,12 +292,17 @@ def test_moving_films_is_refused_unless_allowed(cohort):
     assert run.jobs == sorted([*DIVIDE, "prepare"])
     assert cohort.subsets() != before
     run = cohort.run("--dry-run")
-    assert run.jobs == sorted([*each("train"), *each("predict"), *SCORE, "resolved_config"])
+    assert run.jobs == sorted(
+        [*each("train"), *each("predict"), *SCORE, *measured(), "resolved_config"]
+    )
 
 
 def test_all_five_networks_are_planned(cohort):
     cohort.overlay({"splits": {"seed": 77}, "models": ALL_MODELS})
     run = cohort.run("--dry-run")
     assert run.jobs == sorted(
-        [*each("train", ALL_MODELS), *each("predict", ALL_MODELS), *SCORE, "resolved_config"]
+        [
+            *(*each("train", ALL_MODELS), *each("predict", ALL_MODELS), *SCORE),
+            *(*measured(ALL_MODELS), "resolved_config"),
+        ]
     )

@@ -188,6 +188,21 @@ def training_films(model):
     return value_digest([canvas, seen])
 
 
+def films_in(*subsets, drawn=True):
+    """Digest of what the manifest says of the films of these subsets, and of what is drawn on them."""
+    found = digests()
+    splits = pd.read_parquet(f"{RESULTS}/splits.parquet")
+    chosen = splits.loc[splits["subset"].isin(subsets), "image_id"]
+    columns = [
+        *("image_id", "rows", "columns", "pixel_spacing_mm"),
+        *("patient_id", "study_id", "study_day"),
+    ]
+    manifest = pd.read_parquet(f"{RESULTS}/images/manifest.parquet", columns=columns)
+    rows = manifest[manifest["image_id"].isin(chosen)].sort_values("image_id")
+    structures = [found[subset]["structures"] for subset in subsets if drawn]
+    return value_digest([structures, rows.astype(str).values.tolist()])
+
+
 def title(model):
     """A network's name in tables and figures."""
     return config["networks"][model]["title"] or model

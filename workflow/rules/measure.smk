@@ -6,7 +6,7 @@ rule tune_labelling:
     input:
         predictions="<results>/predictions/validation/{model}.parquet",
         splits=ancient("<results>/splits.parquet"),
-        manifest="<results>/images/manifest.parquet",
+        manifest=ancient("<results>/images/manifest.parquet"),
         records=ancient(published_records),
         digests=ancient(lambda wildcards: prepared("digests")),
     output:
@@ -18,7 +18,7 @@ rule tune_labelling:
     conda:
         "../../envs/prepare.yaml"
     params:
-        films=lambda wildcards: digests()["val"]["structures"],
+        films=lambda wildcards: films_in("val"),
         vertebrae=config["evaluation"]["foreground"],
         settings=config["measure"],
         code=code("tune_labelling.py"),
@@ -32,7 +32,8 @@ rule label:
         predictions="<results>/predictions/networks/{model}.parquet",
         tuning="<results>/models/{model}/labelling.json",
         splits=ancient("<results>/splits.parquet"),
-        manifest="<results>/images/manifest.parquet",
+        manifest=ancient("<results>/images/manifest.parquet"),
+        digests=ancient(lambda wildcards: prepared("digests")),
     output:
         labelled="<results>/predictions/{model}.parquet",
         unrepaired="<results>/predictions/unrepaired/{model}.parquet",
@@ -49,6 +50,7 @@ rule label:
     params:
         vertebrae=config["evaluation"]["foreground"],
         settings=config["measure"],
+        films=lambda wildcards: films_in("test", drawn=False),
         title=lambda wildcards: title(wildcards.model),
         code=code("label.py"),
     script:
@@ -59,8 +61,9 @@ rule measure_annotation:
     """Measure what the annotators drew."""
     input:
         splits=ancient("<results>/splits.parquet"),
-        manifest="<results>/images/manifest.parquet",
-        records=published_records,
+        manifest=ancient("<results>/images/manifest.parquet"),
+        records=ancient(published_records),
+        digests=ancient(lambda wildcards: prepared("digests")),
     output:
         measurements="<results>/measurements/annotation.parquet",
         vertebrae="<results>/measurements/vertebrae/annotation.parquet",
@@ -72,6 +75,7 @@ rule measure_annotation:
         "../../envs/report.yaml"
     threads: 4
     params:
+        films=lambda wildcards: films_in("train", "val", "test"),
         vertebrae=config["evaluation"]["foreground"],
         settings=config["measure"],
         code=code("measure_annotation.py"),
@@ -83,13 +87,14 @@ rule changes:
     """Compare the studies of each patient."""
     input:
         measurements="<results>/measurements/{source}.parquet",
-        manifest="<results>/images/manifest.parquet",
+        manifest=ancient("<results>/images/manifest.parquet"),
         # The annotators' own error is not known from one cohort.
         compared=lambda wildcards: (
             []
             if wildcards.source == "annotation"
             else "<results>/metrics/measurements.parquet"
         ),
+        digests=ancient(lambda wildcards: prepared("digests")),
     output:
         changes="<results>/measurements/changes/{source}.parquet",
     log:
@@ -97,6 +102,7 @@ rule changes:
     conda:
         "../../envs/prepare.yaml"
     params:
+        films=lambda wildcards: films_in("train", "val", "test"),
         code=code("changes.py"),
     script:
         "../scripts/changes.py"

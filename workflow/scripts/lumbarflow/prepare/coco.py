@@ -88,7 +88,7 @@ def coco_dataset(
 def subset_digests(
     subset: str, dataset: Mapping[str, Any], image_ids: Sequence[str], records: Path, pictures: Path
 ) -> dict[str, str]:
-    """Digests of just what training (train, val) or evaluation (test) uses of a subset.
+    """Digests of just what training, labelling and evaluation use of a subset.
 
     Args:
         subset: train, val or test.
@@ -98,12 +98,13 @@ def subset_digests(
         pictures: folder with `{image_id}.png`.
 
     Returns:
-        `pictures`; `structures` of val and test; `annotations` of train and val: networks do not
-        see levels, labelling and metrics do.
+        `pictures`, `structures`, and of train and val `annotations`: networks do not see levels,
+        labelling and metrics do.
     """
-    digests = {"pictures": pictures_digest(pictures, image_ids)}
-    if subset != "train":
-        digests["structures"] = structures_digest(records, image_ids)
+    digests = {
+        "pictures": pictures_digest(pictures, image_ids),
+        "structures": structures_digest(records, image_ids),
+    }
     if subset != "test":
         digests["annotations"] = training_digest(dataset)
     return digests
