@@ -80,7 +80,7 @@ class _Kind:
 _LUMBAR, _S1, _S2 = _KINDS = (
     _Kind("lumbar_vertebra", (0.74, 1.0), (0.25, 0.15), (0.88, 1.1)),
     _Kind("sacral_vertebra", (0.88, 1.1), (0.12, 0.12), (0.8, 1.0)),
-    _Kind("sacral_vertebra", (1.1, 1.4), (0.12, 0.09), (0.55, 0.75)),
+    _Kind("sacral_vertebra", (1.1, 1.4), (0.12, 0.15), (0.55, 0.75)),
 )
 _DEPTH_SPREAD = 0.15
 _AREA = 0.81  # of a typical lumbar body, relative to its squared depth
