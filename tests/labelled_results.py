@@ -71,8 +71,9 @@ def write_labelled(
         write_table(results / f"metrics/{name}.parquet", table)
     picture = np.full((1300, 1100, 3), 60, np.uint8)
     picture[:, 700:] = 255
-    for image_id in films:
-        write_png(results / f"measurements/overlays/{models[0]}/{image_id}.png", picture)
+    for model in models:
+        for image_id in films:
+            write_png(results / f"measurements/overlays/{model}/{image_id}.png", picture)
 
 
 def measured(rng: np.random.Generator, films: Sequence[str]) -> pd.DataFrame:

@@ -293,7 +293,7 @@ def test_words_of_a_film():
 def test_slips_in_pixels_are_told_by_their_share_of_the_depth():
     row = ("slip", "L4/L5", 40.0, "px", 0.9, "measured", "")
     share = ("slip_percent", "L4/L5", 4.0, "%", 0.9, "measured", "")
-    assert words([row, share])[1] == "No slip of 8% or more at the 1 discs measured."
+    assert words([row, share])[1] == "No slip of 8% or more at the one disc measured."
     share = ("slip_percent", "L4/L5", 12.0, "%", 0.9, "measured", "")
     assert words([row, share])[1] == "Slips: L4/L5 40 px forward (90%)."
 

@@ -467,7 +467,8 @@ def _slip_words(values: pd.DataFrame) -> list[str]:
     if told:
         return [f"Slips: {', '.join(told)}."]
     least = f"{SLIP_MM:.0f} mm" if (slips["unit"] == "mm").all() else f"{SLIP_PERCENT:.0f}%"
-    return [f"No slip of {least} or more at the {len(slips)} discs measured."]
+    discs = "one disc" if len(slips) == 1 else f"{len(slips)} discs"
+    return [f"No slip of {least} or more at the {discs} measured."]
 
 
 def _missing_words(rows: pd.DataFrame) -> list[str]:
