@@ -33,6 +33,10 @@ COLUMNS = {
         "bbox_y bbox_w bbox_h rle_counts rle_height rle_width"
         for model in MODELS
     },
+    **{
+        f"measurements/{source}.parquet": "image_id name site value unit confidence status reason"
+        for source in [*MODELS, "annotation"]
+    },
 }
 
 
@@ -124,6 +128,28 @@ def test_history_has_a_row_a_split_and_epoch(tiny_run):
         ]
         keys = {"epoch", "split", "loss", "metrics", "seconds", "images_per_second"}
         assert all(keys <= set(row) for row in rows)
+
+
+def test_annotations_are_measured_on_every_film(tiny_run):
+    measured = pd.read_parquet(tiny_run.results / "measurements/annotation.parquet")
+    splits = pd.read_parquet(tiny_run.results / "splits.parquet")
+    assert set(measured["image_id"]) == set(splits["image_id"])
+    lordosis = measured[(measured["name"] == "lordosis") & (measured["site"] == "L1-S1")]
+    assert (lordosis["status"] == "measured").mean() > 0.8
+    truth = pd.read_parquet(tiny_run.results / "truth.parquet")
+    both = lordosis.merge(truth, on=["image_id", "name", "site"], suffixes=("", "_truth"))
+    # Annotators of small films put their points a degree or two off.
+    assert (both["value"] - both["value_truth"]).abs().median() < 4
+    summary = pd.read_parquet(tiny_run.results / "metrics/measurement_summary.parquet")
+    assert set(summary["against"]) == {"annotation", "truth"}
+
+
+def test_every_test_film_has_an_overlay_of_every_network(tiny_run):
+    splits = pd.read_parquet(tiny_run.results / "splits.parquet")
+    test = set(splits.loc[splits["subset"] == "test", "image_id"])
+    for model in MODELS:
+        folder = tiny_run.results / "measurements/overlays" / model
+        assert {path.stem for path in folder.glob("*.png")} == test
 
 
 def test_report_opens_without_a_network(tiny_run):

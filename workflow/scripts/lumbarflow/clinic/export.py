@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 import pydicom
 
-from ..errors import InputError
 from ..files import atomic_path
 from ..measure.cohort import Film
 from ..measure.film import Tuning, measure, spine_of_network
@@ -35,8 +34,8 @@ def write_objects(
 ) -> int:
     """Write a Segmentation (`{image_id}.seg.dcm`) and a structured report (`{image_id}.sr.dcm`).
 
-    A film on which nothing was found has a report and no Segmentation. The same films and weights
-    give the same files.
+    A film on which nothing was found has a report and no Segmentation; one that came as a picture
+    has neither, as there is no object to refer to. The same films and weights give the same files.
 
     Args:
         films: to write of.
@@ -52,20 +51,18 @@ def write_objects(
 
     Returns:
         How many objects there are.
-
-    Raises:
-        InputError: a film's DICOM object is missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     version = hashlib.sha256(weights.read_bytes()).hexdigest()[:16]
     device = Device(network, f"weights {version}")
     by_film = dict(iter(predictions.groupby("image_id")))
+    objects = [film for film in films if (dicom / f"{film.image_id}.dcm").is_file()]
+    if len(objects) < len(films):
+        pictures = len(films) - len(objects)
+        log.info("%d films came as pictures: there is no object to refer to", pictures)
     count, told = 0, time.monotonic()
-    for number, film in enumerate(films, start=1):
-        path = dicom / f"{film.image_id}.dcm"
-        if not path.is_file():
-            raise InputError(f"{path} is missing: run the workflow again to fetch the film.")
-        source = pydicom.dcmread(path, stop_before_pixels=True)
+    for number, film in enumerate(objects, start=1):
+        source = pydicom.dcmread(dicom / f"{film.image_id}.dcm", stop_before_pixels=True)
         instances = by_film.get(film.image_id, predictions.iloc[:0])
         spine = spine_of_network(instances, film.rows, film.columns, vertebrae, tuning.separation)
         found = measure(spine, film.spacing_mm, settings, tuning.calibration)
@@ -76,7 +73,7 @@ def write_objects(
                 with atomic_path(folder / f"{film.image_id}.{kind}.dcm") as temporary:
                     made.save_as(temporary, enforce_file_format=True)
                 count += 1
-        if time.monotonic() - told > 5 or number == len(films):
+        if time.monotonic() - told > 5 or number == len(objects):
             told = time.monotonic()
-            log.info("film %d of %d", number, len(films))
+            log.info("film %d of %d", number, len(objects))
     return count
