@@ -55,8 +55,8 @@ from lumbarflow.measure.film import (  # noqa: E402
     Tuning,
     measure,
     measurement_rows,
-    spine_of_network,
     spine_of_record,
+    spines_of_network,
 )
 from lumbarflow.measure.geometry import measure as corner_measurements  # noqa: E402
 from lumbarflow.predict.table import COLUMNS  # noqa: E402
@@ -339,12 +339,11 @@ def judge(
         instances = network.instances(name, picture)
         drawn = [s for s in shown.record["structures"] if s["level"] in levels]
         reference = of_record(drawn, *picture.shape)
-        for separation, found in ((tuning.separation, tables), (None, plain)):
-            spine = spine_of_network(instances, *picture.shape, VERTEBRAE, separation)
+        spines = spines_of_network(instances, *picture.shape, VERTEBRAE, tuning.separation)
+        for spine, found in zip(spines, (tables, plain), strict=True):
             found.append(levels_of.level_table(prefix, name, reference, spine.vertebrae))
-            if separation is not None:
-                values = measure(spine, shown.film.spacing_mm, SETTINGS, tuning.calibration)
-                rows += measurement_rows(name, values)
+        values = measure(spines[0], shown.film.spacing_mm, SETTINGS, tuning.calibration)
+        rows += measurement_rows(name, values)
     table = pd.concat(tables, ignore_index=True)
     summary = levels_of.summarise(levels_of.film_table(table)).iloc[0]
     before = levels_of.summarise(levels_of.film_table(pd.concat(plain))).iloc[0]

@@ -31,6 +31,7 @@ from lumbarflow.measure.film import (
     measure,
     spine_of_network,
     spine_of_record,
+    spines_of_network,
 )
 from lumbarflow.rle import decode
 from lumbarflow.synthetic.alignment import draw_build
@@ -122,6 +123,17 @@ def test_levels_of_annotators_stand_and_others_are_found():
     assert max(v.level_probability for v in found.vertebrae) < 1
 
 
+def test_the_order_of_structures_does_not_matter():
+    plan = planned(3)
+    record = record_of(plan)
+    one = spine_of_record(record, BODIES)
+    other = spine_of_record(record | {"structures": record["structures"][::-1]}, BODIES)
+    values = [measure(spine, 0.2, SETTINGS, Calibration()) for spine in (one, other)]
+    assert [(m.name, m.site, m.value) for m in values[0]] == [
+        (m.name, m.site, m.value) for m in values[1]
+    ]
+
+
 @pytest.mark.parametrize("turned", [False, True])
 def test_s1_drawn_as_a_line_is_an_endplate(turned):
     plan = planned(6)
@@ -173,10 +185,9 @@ def test_fused_bodies_are_two_after_repair_only():
     fused_row = encode(fused, "film", *plan.shape) | {"level": None}
     table = pd.concat([raw.drop(pair.index), pd.DataFrame([fused_row])], ignore_index=True)
     drawn = [s["level"] for s in plan.structures if s["class_name"] in BODIES]
-    spine = spine_of_network(table, *plan.shape, BODIES, Separation())
+    spine, plain = spines_of_network(table, *plan.shape, BODIES, Separation())
     assert [v.level for v in spine.vertebrae] == drawn
     assert sorted(v.body.repair for v in spine.vertebrae).count("split") == 2
-    plain = spine_of_network(table, *plan.shape, BODIES, None)
     assert len(plain.vertebrae) == len(drawn) - 1
 
 

@@ -31,6 +31,7 @@ from .film import (
     prediction_rows,
     spine_of_network,
     spine_of_record,
+    spines_of_network,
     vertebra_rows,
 )
 from .pictures import overlay
@@ -242,8 +243,7 @@ def _label(
     title: str,
 ) -> dict[str, list[dict[str, Any]]]:
     place = film.rows, film.columns
-    spine = spine_of_network(instances, *place, vertebrae, tuning.separation)
-    plain = spine_of_network(instances, *place, vertebrae, None)
+    spine, plain = spines_of_network(instances, *place, vertebrae, tuning.separation)
     found = measure(spine, film.spacing_mm, settings, tuning.calibration)
     if overlays is not None:
         _draw(film, spine, found, pictures, overlays, title)

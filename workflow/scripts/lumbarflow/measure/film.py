@@ -74,22 +74,38 @@ def spine_of_network(
     rows: int,
     columns: int,
     vertebrae: Sequence[str],
-    separation: bodies_of.Separation | None,
+    separation: bodies_of.Separation,
 ) -> LabelledSpine:
+    """Separate and label what a network saw on one film; see :func:`spines_of_network`."""
+    return spines_of_network(instances, rows, columns, vertebrae, separation)[0]
+
+
+def spines_of_network(
+    instances: pd.DataFrame,
+    rows: int,
+    columns: int,
+    vertebrae: Sequence[str],
+    separation: bodies_of.Separation,
+) -> tuple[LabelledSpine, LabelledSpine]:
     """Label what a network saw on one film.
 
     Args:
         instances: rows of `predictions/networks/{model}.parquet` of the film.
         rows, columns: of the film.
         vertebrae: the classes of bodies; all other classes are implants.
-        separation: how bodies are repaired; None leaves them as they are.
+        separation: how bodies are repaired.
+
+    Returns:
+        The spine of the repaired bodies, and that of the bodies as they were.
     """
     found = bodies_of.decode(instances, vertebrae)
-    if separation is not None:
-        found = bodies_of.repair(found, rows, columns, separation)
+    repaired = bodies_of.repair(found, rows, columns, separation)
     others = instances[~instances["class_name"].isin(list(vertebrae))]
-    implants = [_implant(row) for row in others.to_dict("records")]
-    return _assemble(found, [i for i in implants if i is not None], rows, columns)
+    implants = [i for row in others.to_dict("records") if (i := _implant(row)) is not None]
+    spine = _assemble(repaired, implants, rows, columns)
+    if {id(body) for body in repaired} == {id(body) for body in found}:
+        return spine, spine
+    return spine, _assemble(_downwards(found), implants, rows, columns)
 
 
 def spine_of_record(record: Mapping[str, Any], vertebrae: Sequence[str]) -> LabelledSpine:
@@ -109,7 +125,7 @@ def spine_of_record(record: Mapping[str, Any], vertebrae: Sequence[str]) -> Labe
         for s in record["structures"]
         if s["class_name"] not in vertebrae
     ]
-    spine = _assemble(found, implants, rows, columns)
+    spine = _assemble(_downwards(found), implants, rows, columns)
     lines = [line for line in record.get("lines", ()) if line["level"] == "S1"]
     if not lines or any(vertebra.level == "S1" for vertebra in spine.vertebrae):
         return spine
@@ -120,6 +136,7 @@ def spine_of_record(record: Mapping[str, Any], vertebrae: Sequence[str]) -> Labe
 def _assemble(
     bodies: Sequence[Body], implants: Sequence[Implant], rows: int, columns: int
 ) -> LabelledSpine:
+    """The labelled spine of bodies in their order from cranial to caudal."""
     anterior, sure = facing(bodies, implants)
     centres = np.array([_centre(body) for body in bodies]).reshape(-1, 2)
     directions = chain_directions(centres, anterior)
@@ -226,6 +243,11 @@ def _endplate_alone(line: Mapping[str, Any], anterior: str) -> Vertebra:
     plate = Endplate(posterior, front, (posterior + front) / 2, 0.0, 1.0)
     body = Body(line["structure_id"], "sacral_vertebra", 1.0, (0, 0), np.zeros((1, 1), bool))
     return Vertebra(body, "S1", 1.0, Shape(points, plate, plate, (), 1.0, cut=False))
+
+
+def _downwards(bodies: Sequence[Body]) -> list[Body]:
+    """Bodies from the top of the film to its bottom."""
+    return sorted(bodies, key=lambda body: _centre(body)[1])
 
 
 def _centre(body: Body) -> np.ndarray:
