@@ -386,9 +386,10 @@ def main() -> None:
     targets = dict(TARGETS)
     if not options.quick:
         targets |= NETWORK_TARGETS
-        network = trained(options.training_films, options.steps, options.size, 1)
+        # Before the network: a process that has computed with it cannot be forked safely.
         with ProcessPoolExecutor(2) as pool:
             films = list(pool.map(partial(synthetic_film, options.seed), range(count + count // 2)))
+        network = trained(options.training_films, options.steps, options.size, 1)
         # Thresholds and confidences are learned on other films than those scored.
         learned, scored = films[count:], films[:count]
         instances = [network.instances(f.film.image_id, f.picture) for f in learned]
