@@ -657,8 +657,9 @@ def tune(
 ) -> Separation:
     """The thresholds that serve a network best on its validation films.
 
-    Best is the highest share of reference bodies recognised (:data:`RECOGNISED_IOU`) less that of
-    false bodies; of equals the first candidate.
+    Best is the highest number of reference bodies recognised (:data:`RECOGNISED_IOU`) less that of
+    false bodies; of equals the first candidate. Bodies above the uppermost and below the lowest
+    reference body are not false: annotators end somewhere, the spine goes on.
 
     Args:
         films: as the network gave them, the reference, rows and columns, of each film.
@@ -673,7 +674,10 @@ def tune(
             overlaps = iou_matrix(reference, found)
             matched = match_instances(np.where(overlaps >= RECOGNISED_IOU, overlaps, 0))
             recognised = int((matched >= 0).sum())
-            total += recognised - (len(found) - recognised)
+            ends = [(body.origin[1], body.origin[1] + body.mask.shape[0]) for body in reference]
+            top, bottom = min((e[0] for e in ends), default=0), max((e[1] for e in ends), default=0)
+            within = sum(top <= _see(body).centre[1] <= bottom for body in found)
+            total += recognised - max(within - recognised, 0)
         return total
 
     return max(candidates, key=gain)
