@@ -339,7 +339,7 @@ def judge(
         instances = network.instances(name, picture)
         drawn = [s for s in shown.record["structures"] if s["level"] in levels]
         reference = of_record(drawn, *picture.shape)
-        spines = spines_of_network(instances, *picture.shape, VERTEBRAE, tuning.separation)
+        spines = spines_of_network(instances, *picture.shape, VERTEBRAE, tuning)
         for spine, found in zip(spines, (tables, plain), strict=True):
             found.append(levels_of.level_table(prefix, name, reference, spine.vertebrae))
         values = measure(spines[0], shown.film.spacing_mm, SETTINGS, tuning.calibration)

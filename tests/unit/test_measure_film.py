@@ -12,11 +12,12 @@ import pandas as pd
 import pytest
 
 from lumbarflow.errors import InputError
-from lumbarflow.measure.bodies import Separation, encode, of_record
+from lumbarflow.measure.bodies import encode, of_record
 from lumbarflow.measure.cohort import (
     LABELLED,
     Film,
     films_of,
+    known_levels,
     label_films,
     read_tuning,
     tune,
@@ -33,6 +34,7 @@ from lumbarflow.measure.film import (
     spine_of_record,
     spines_of_network,
 )
+from lumbarflow.measure.levels import Prior
 from lumbarflow.rle import decode
 from lumbarflow.synthetic.alignment import draw_build
 from lumbarflow.synthetic.film import choose_format, plan_film
@@ -91,7 +93,7 @@ def labelled(plans: list, **changes) -> dict[str, pd.DataFrame]:
 @pytest.mark.parametrize("seed", range(3))
 def test_outlines_give_the_levels_and_the_true_angles(seed):
     plan = planned(seed)
-    spine = spine_of_network(instances_of(plan), *plan.shape, BODIES, Separation())
+    spine = spine_of_network(instances_of(plan), *plan.shape, BODIES, Tuning())
     drawn = [s["level"] for s in plan.structures if s["class_name"] in BODIES]
     assert [vertebra.level for vertebra in spine.vertebrae] == drawn
     assert spine.anterior == plan.anterior and spine.sacrum_seen
@@ -185,7 +187,7 @@ def test_fused_bodies_are_two_after_repair_only():
     fused_row = encode(fused, "film", *plan.shape) | {"level": None}
     table = pd.concat([raw.drop(pair.index), pd.DataFrame([fused_row])], ignore_index=True)
     drawn = [s["level"] for s in plan.structures if s["class_name"] in BODIES]
-    spine, plain = spines_of_network(table, *plan.shape, BODIES, Separation())
+    spine, plain = spines_of_network(table, *plan.shape, BODIES, Tuning())
     assert [v.level for v in spine.vertebrae] == drawn
     assert sorted(v.body.repair for v in spine.vertebrae).count("split") == 2
     assert len(plain.vertebrae) == len(drawn) - 1
@@ -217,11 +219,28 @@ def test_tuning_is_of_validation_films_and_survives_its_file(tmp_path):
     write_tuning(tmp_path / "labelling.json", tuning)
     assert read_tuning(tmp_path / "labelling.json") == tuning
     assert tuning.calibration.films == 2
+    # Two films of a network without a fault: a little surer than the default.
+    assert tuning.prior.missed < Prior().missed and tuning.prior.wrong_class < Prior().wrong_class
+    assert sum(tuning.prior.top.values()) == pytest.approx(sum(Prior().top.values()), abs=0.05)
     values = json.loads((tmp_path / "labelling.json").read_text())
     del values["separation"]["score"]
     (tmp_path / "labelling.json").write_text(json.dumps(values))
     with pytest.raises(InputError, match=r"labelling.json is of another version"):
         read_tuning(tmp_path / "labelling.json")
+
+
+def test_bodies_beyond_what_was_drawn_have_the_levels_that_follow():
+    plan = planned(13)
+    spine = spine_of_network(instances_of(plan), *plan.shape, BODIES, Tuning())
+    drawn = of_record(record_of(plan)["structures"], *plan.shape, BODIES)
+    names = [body.level for body in sorted(drawn, key=lambda b: b.origin[1])]
+    known = known_levels(spine, drawn)
+    assert list(known.levels) == names
+    # The first and the last not drawn: they are known all the same; one in between is not.
+    fewer = [body for body in drawn if body.level not in (names[0], names[-1], "L3")]
+    without = [None if name == "L3" else name for name in names]
+    assert list(known_levels(spine, fewer).levels) == without
+    assert set(known_levels(spine, []).levels) == {None}
 
 
 def test_levels_that_bodies_of_other_levels_got_are_wrong():

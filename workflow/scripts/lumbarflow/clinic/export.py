@@ -64,7 +64,7 @@ def write_objects(
     for number, film in enumerate(objects, start=1):
         source = pydicom.dcmread(dicom / f"{film.image_id}.dcm", stop_before_pixels=True)
         instances = by_film.get(film.image_id, predictions.iloc[:0])
-        spine = spine_of_network(instances, film.rows, film.columns, vertebrae, tuning.separation)
+        spine = spine_of_network(instances, film.rows, film.columns, vertebrae, tuning)
         found = measure(spine, film.spacing_mm, settings, tuning.calibration)
         segments = segmentation(source, spine, device)
         report = measurement_report(source, segments, spine, found, device)

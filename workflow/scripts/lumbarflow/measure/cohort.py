@@ -6,7 +6,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from itertools import starmap
 from pathlib import Path
@@ -17,10 +17,12 @@ import numpy as np
 import pandas as pd
 
 from ..annotate.records import read_record
+from ..annotate.spine import LEVELS, RANK, skipped
 from ..errors import InputError
+from ..evaluate.metrics import match_instances
 from ..files import read_grey, read_json, write_json, write_png
 from . import bodies as bodies_of
-from .anatomy import LabelledSpine, Measurement
+from .anatomy import Body, LabelledSpine, Measurement
 from .confidence import Calibration, fit, judge
 from .film import (
     MEASUREMENTS,
@@ -34,6 +36,7 @@ from .film import (
     spines_of_network,
     vertebra_rows,
 )
+from .levels import Known, Prior, learn
 from .pictures import overlay
 
 #: What a labelled prediction has besides the columns of the raw one.
@@ -83,11 +86,13 @@ def read_tuning(path: str | Path) -> Tuning:
         InputError: the file is of another version.
     """
     values = read_json(path)
-    known = {field.name for field in fields(bodies_of.Separation)}
-    if set(values.get("separation", ())) != known:
-        raise InputError(f"{path} is of another version: remove it and run the workflow again.")
+    for name, kind in (("separation", bodies_of.Separation), ("prior", Prior)):
+        if set(values.get(name, ())) != {field.name for field in fields(kind)}:
+            raise InputError(f"{path} is of another version: remove it and run the workflow again.")
     return Tuning(
-        bodies_of.Separation(**values["separation"]), Calibration.from_dict(values["calibration"])
+        bodies_of.Separation(**values["separation"]),
+        Prior(**values["prior"]),
+        Calibration.from_dict(values["calibration"]),
     )
 
 
@@ -95,7 +100,11 @@ def write_tuning(path: str | Path, tuning: Tuning) -> None:
     """Keep what :func:`tune` chose."""
     write_json(
         path,
-        {"separation": asdict(tuning.separation), "calibration": tuning.calibration.as_dict()},
+        {
+            "separation": asdict(tuning.separation),
+            "prior": asdict(tuning.prior),
+            "calibration": tuning.calibration.as_dict(),
+        },
     )
 
 
@@ -127,18 +136,55 @@ def tune(
         )
         for film, instances, record in zip(films, of_film, records, strict=True)
     ]
-    separation = bodies_of.tune(pairs)
+    tuning = Tuning(separation=bodies_of.tune(pairs))
+    seen = [
+        known_levels(
+            spine_of_network(instances, film.rows, film.columns, vertebrae, tuning), reference
+        )
+        for film, instances, (_, reference, _, _) in zip(films, of_film, pairs, strict=True)
+    ]
+    tuning = replace(tuning, prior=learn(seen))
     judged = []
     for film, instances, record in zip(films, of_film, records, strict=True):
-        spine = spine_of_network(instances, film.rows, film.columns, vertebrae, separation)
+        spine = spine_of_network(instances, film.rows, film.columns, vertebrae, tuning)
         drawn = spine_of_record(record, vertebrae)
         found = measure(spine, film.spacing_mm, settings, Calibration())
         reference = measure(drawn, film.spacing_mm, settings, Calibration())
         table = pd.DataFrame(measurement_rows(film.image_id, reference), columns=list(MEASUREMENTS))
         judged.append(judge(found, table.astype(MEASUREMENTS), wrong_levels(spine, drawn)))
-    calibration = fit(judged)
-    log.info("%d validation films: %s", len(films), separation)
-    return Tuning(separation, calibration)
+    log.info("%d validation films: %s, %s", len(films), tuning.separation, tuning.prior)
+    return replace(tuning, calibration=fit(judged))
+
+
+def known_levels(spine: LabelledSpine, reference: Sequence[Body]) -> Known:
+    """The bodies of a spine with their true levels.
+
+    Bodies that go on beyond the reference's ends have the levels that follow there; others without
+    a reference body have none.
+
+    Args:
+        spine: from cranial to caudal.
+        reference: what annotators drew, with levels.
+    """
+    bodies = [vertebra.body for vertebra in spine.vertebrae]
+    reference = [body for body in reference if body.level is not None]
+    overlaps = bodies_of.iou_matrix(reference, bodies)
+    matches = match_instances(np.where(overlaps >= bodies_of.RECOGNISED_IOU, overlaps, 0))
+    levels: list[str | None] = [None] * len(bodies)
+    for body, at in zip(reference, matches, strict=True):
+        if at >= 0:
+            levels[at] = body.level
+    matched = [k for k, level in enumerate(levels) if level is not None]
+    if matched:
+        ends = RANK[levels[matched[0]]], RANK[levels[matched[-1]]]
+        names = {RANK[body.level] for body in reference}
+        if ends[0] == min(names):
+            above = skipped(-1, ends[0])[::-1]
+            levels[: matched[0]] = above[: matched[0]][::-1]
+        if ends[1] == max(names):
+            below = skipped(ends[1], len(LEVELS))
+            levels[matched[-1] + 1 :] = below[: len(bodies) - matched[-1] - 1]
+    return Known(bodies, [v.shape for v in spine.vertebrae], levels, spine.anterior)
 
 
 def wrong_levels(spine: LabelledSpine, reference: LabelledSpine) -> set[str]:
@@ -243,7 +289,7 @@ def _label(
     title: str,
 ) -> dict[str, list[dict[str, Any]]]:
     place = film.rows, film.columns
-    spine, plain = spines_of_network(instances, *place, vertebrae, tuning.separation)
+    spine, plain = spines_of_network(instances, *place, vertebrae, tuning)
     found = measure(spine, film.spacing_mm, settings, tuning.calibration)
     if overlays is not None:
         _draw(film, spine, found, pictures, overlays, title)
@@ -301,13 +347,15 @@ def _by_film(films: Sequence[Film], predictions: pd.DataFrame) -> list[pd.DataFr
 def _each(work: Any, tasks: Sequence[tuple], processes: int, log: logging.Logger) -> Iterator[Any]:
     """Results of `work` on each of the tasks, in order, with progress told."""
     started = told = time.monotonic()
-    count = min(processes, len(tasks))
+    threads, count = cv2.getNumThreads(), min(processes, len(tasks))
     if count <= 1:
         results = starmap(work, tasks)
         pool = None
     else:
-        # Each process computes on one core; OpenCV's own threads would only get in the way.
-        pool = ProcessPoolExecutor(count, initializer=cv2.setNumThreads, initargs=(1,))
+        # Each process computes on one core. OpenCV's threads do not survive a fork, and a process
+        # that inherits them waits for them for ever: they are stopped before.
+        cv2.setNumThreads(1)
+        pool = ProcessPoolExecutor(count)
         results = pool.map(work, *zip(*tasks, strict=True))
     try:
         for number, result in enumerate(results, start=1):
@@ -320,3 +368,4 @@ def _each(work: Any, tasks: Sequence[tuple], processes: int, log: logging.Logger
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
+        cv2.setNumThreads(threads)

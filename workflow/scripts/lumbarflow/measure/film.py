@@ -23,7 +23,7 @@ from .anatomy import (
     Vertebra,
 )
 from .confidence import Calibration, calibrated
-from .levels import label
+from .levels import Prior, label
 from .orientation import facing
 from .quantities import measure_spine
 from .shape import chain_directions, fit_shape
@@ -62,10 +62,12 @@ class Tuning:
 
     Attributes:
         separation: how its instances are repaired.
+        prior: what is expected of its bodies when they are labelled.
         calibration: from confidences to probabilities.
     """
 
     separation: bodies_of.Separation = field(default_factory=bodies_of.Separation)
+    prior: Prior = field(default_factory=Prior)
     calibration: Calibration = field(default_factory=Calibration)
 
 
@@ -74,10 +76,10 @@ def spine_of_network(
     rows: int,
     columns: int,
     vertebrae: Sequence[str],
-    separation: bodies_of.Separation,
+    tuning: Tuning,
 ) -> LabelledSpine:
     """Separate and label what a network saw on one film; see :func:`spines_of_network`."""
-    return spines_of_network(instances, rows, columns, vertebrae, separation)[0]
+    return spines_of_network(instances, rows, columns, vertebrae, tuning)[0]
 
 
 def spines_of_network(
@@ -85,7 +87,7 @@ def spines_of_network(
     rows: int,
     columns: int,
     vertebrae: Sequence[str],
-    separation: bodies_of.Separation,
+    tuning: Tuning,
 ) -> tuple[LabelledSpine, LabelledSpine]:
     """Label what a network saw on one film.
 
@@ -93,19 +95,19 @@ def spines_of_network(
         instances: rows of `predictions/networks/{model}.parquet` of the film.
         rows, columns: of the film.
         vertebrae: the classes of bodies; all other classes are implants.
-        separation: how bodies are repaired.
+        tuning: of the network.
 
     Returns:
         The spine of the repaired bodies, and that of the bodies as they were.
     """
     found = bodies_of.decode(instances, vertebrae)
-    repaired = bodies_of.repair(found, rows, columns, separation)
+    repaired = bodies_of.repair(found, rows, columns, tuning.separation)
     others = instances[~instances["class_name"].isin(list(vertebrae))]
     implants = [i for row in others.to_dict("records") if (i := _implant(row)) is not None]
-    spine = _assemble(repaired, implants, rows, columns)
+    spine = _assemble(repaired, implants, rows, columns, tuning.prior)
     if {id(body) for body in repaired} == {id(body) for body in found}:
         return spine, spine
-    return spine, _assemble(_downwards(found), implants, rows, columns)
+    return spine, _assemble(_downwards(found), implants, rows, columns, tuning.prior)
 
 
 def spine_of_record(record: Mapping[str, Any], vertebrae: Sequence[str]) -> LabelledSpine:
@@ -125,7 +127,7 @@ def spine_of_record(record: Mapping[str, Any], vertebrae: Sequence[str]) -> Labe
         for s in record["structures"]
         if s["class_name"] not in vertebrae
     ]
-    spine = _assemble(_downwards(found), implants, rows, columns)
+    spine = _assemble(_downwards(found), implants, rows, columns, Prior())
     lines = [line for line in record.get("lines", ()) if line["level"] == "S1"]
     if not lines or any(vertebra.level == "S1" for vertebra in spine.vertebrae):
         return spine
@@ -134,7 +136,11 @@ def spine_of_record(record: Mapping[str, Any], vertebrae: Sequence[str]) -> Labe
 
 
 def _assemble(
-    bodies: Sequence[Body], implants: Sequence[Implant], rows: int, columns: int
+    bodies: Sequence[Body],
+    implants: Sequence[Implant],
+    rows: int,
+    columns: int,
+    prior: Prior,
 ) -> LabelledSpine:
     """The labelled spine of bodies in their order from cranial to caudal."""
     anterior, sure = facing(bodies, implants)
@@ -144,7 +150,7 @@ def _assemble(
         fit_shape(body, cranial, front, rows, columns)
         for body, cranial, front in zip(bodies, *directions, strict=True)
     ]
-    labels = label(bodies, shapes, anterior)
+    labels = label(bodies, shapes, anterior, prior)
     chain = []
     for body, shape, level, probability in zip(
         bodies, shapes, labels.levels, labels.probabilities, strict=True

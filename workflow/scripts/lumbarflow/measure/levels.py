@@ -30,8 +30,10 @@ What can be known:
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import pairwise
 
@@ -90,6 +92,9 @@ _MOST_MISSED, _MOST_EXTRA = 2, 2  # in one step
 _LEAST = 1 / 3  # probability with which a level is told
 _SURE = 0.8
 _SUSPECT = 0.15  # probability from which a variant is flagged
+_DEFAULT_FILMS = 10  # that the default prior counts for
+_SPREADS = (1.0, 1.4, 2.0, 2.8)
+_FLOOR = 0.005  # of a probability: one film must not decide
 _RARE = 0.002  # of first and last levels that the prior does not name
 
 
@@ -107,6 +112,7 @@ class Prior:
         merged: probability that a body holds two levels.
         wrong_class: probability of the other class, for L5 and S1; away from their border a
             quarter of it.
+        spread: how many times farther sizes, angles and gaps scatter than on exact outlines.
     """
 
     top: Mapping[str, float] = field(
@@ -122,6 +128,7 @@ class Prior:
     extra: float = 0.02
     merged: float = 0.01
     wrong_class: float = 0.04
+    spread: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -144,6 +151,76 @@ class Labels:
     sacrum_seen: bool
     flags: tuple[str, ...]
     variants: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Known:
+    """A film on which the levels are known, for :func:`learn`; all parallel, cranial to caudal.
+
+    Attributes:
+        bodies, shapes: as of :func:`label`.
+        levels: the true ones; None for what is no vertebra.
+        anterior: where the patient faces.
+    """
+
+    bodies: Sequence[Body]
+    shapes: Sequence[Shape | None]
+    levels: Sequence[str | None]
+    anterior: str
+
+
+def learn(films: Sequence[Known]) -> Prior:
+    """What to expect of a network's bodies, from its validation films.
+
+    Frequencies are means of those on the films and those of the default prior, which counts like
+    :data:`_DEFAULT_FILMS` films. The spread is that of :data:`_SPREADS` with which the true levels
+    have the highest likelihood.
+    """
+    usual = Prior()
+    chains = [[level for level in film.levels if level is not None] for film in films]
+    chains = [chain for chain in chains if chain]
+    weight = len(chains) + _DEFAULT_FILMS
+
+    def shares(seen: Sequence[str], default: Mapping[str, float]) -> dict[str, float]:
+        counts = Counter(seen)
+        return {
+            level: (counts[level] + _DEFAULT_FILMS * default.get(level, _RARE)) / weight
+            for level in _CHAIN
+            if level in counts or level in default
+        }
+
+    def rate(events: float, chances: float, default: float) -> float:
+        per_film = 8 * _DEFAULT_FILMS  # bodies
+        return (events + default * per_film) / (chances + per_film)
+
+    steps = [len(skipped(RANK[a], RANK[b])) for chain in chains for a, b in pairwise(chain)]
+    classes = [
+        (body.class_name == "sacral_vertebra") != level.startswith("S")
+        for film in films
+        for body, level in zip(film.bodies, film.levels, strict=True)
+        if level in ("L5", "L6", "S1")
+    ]
+    count = sum(len(film.levels) for film in films)
+    none = sum(level is None for film in films for level in film.levels)
+    prior = replace(
+        usual,
+        top=shares([chain[0] for chain in chains], usual.top),
+        bottom=shares([chain[-1] for chain in chains], usual.bottom),
+        missed=rate(sum(steps), len(steps), usual.missed),
+        extra=rate(none, count, usual.extra),
+        wrong_class=rate(sum(classes), len(classes), usual.wrong_class),
+    )
+
+    def likelihood(spread: float) -> float:
+        total = 0.0
+        for film in films:
+            found = label(film.bodies, film.shapes, film.anterior, replace(prior, spread=spread))
+            for level, chances in zip(film.levels, found.alternatives, strict=True):
+                if level is not None:
+                    total += math.log(max(chances.get(level, 0.0), _FLOOR))
+        return total
+
+    return replace(prior, spread=max(_SPREADS, key=likelihood)) if chains else usual
 
 
 def label(
@@ -520,10 +597,10 @@ def _emission(looks: _Looks, k: int, prior: Prior) -> np.ndarray:
         (looks.height[k], model.height, _SD_HEIGHT),
         (looks.depth[k], model.depth, _SD_DEPTH),
     ):
-        spreads = np.where(sacral, _SD_SACRAL_SIZE, spread)[:, None, None]
+        spreads = prior.spread * np.where(sacral, _SD_SACRAL_SIZE, spread)[:, None, None]
         by_size = by_size * _t(np.log(seen) - np.log(typical)[..., None] - sizes, spreads)
     wedge = model.wedge[0][..., None] * _SHARES + model.wedge[1][..., None]
-    spreads = np.where(sacral, _SD_SACRAL_WEDGE, _SD_WEDGE)[:, None, None]
+    spreads = prior.spread * np.where(sacral, _SD_SACRAL_WEDGE, _SD_WEDGE)[:, None, None]
     by_angle = _t(looks.wedge[k] - wedge, spreads)
     # Patients lean and films are turned: all bodies together tell one tilt.
     slope = SACRAL_SLOPE[0] + 0.7 * LORDOSIS[0] * (_SHARES / _typical_share() - 1)
@@ -535,7 +612,7 @@ def _emission(looks: _Looks, k: int, prior: Prior) -> np.ndarray:
         (as_sacral if looks.sacral[k] else 1 - as_sacral)
         * _t(
             looks.taper[k] - np.where(sacral, _SACRAL_TAPER, _TAPER),
-            np.where(sacral, _SD_SACRAL_TAPER, _SD_TAPER),
+            prior.spread * np.where(sacral, _SD_SACRAL_TAPER, _SD_TAPER),
         )
         * np.where(model.double, prior.merged, 1 - prior.merged)
         * (0.1 + 2.7 * looks.score[k] ** 2)
@@ -557,7 +634,7 @@ def _extra(looks: _Looks, prior: Prior) -> float:
 def _step(looks: _Looks, j: int, i: int, prior: Prior) -> np.ndarray:
     """Density of the way from body j to body i (P x V x C x K)."""
     model = _model()
-    wider = np.sqrt(1.0 + model.missed)[..., None]
+    wider = prior.spread * np.sqrt(1.0 + model.missed)[..., None]
     sizes = np.exp(looks.scale + _SCALES)
     gap = looks.gap[j, i] / sizes
     typical = model.gap[..., None]
