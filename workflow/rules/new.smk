@@ -80,5 +80,7 @@ rule predict_new:
     input:
         "<results>/new/measurements.parquet",
         "<results>/new/dicom",
-        ["<results>/new/stored.json"] if config["new_studies"]["store_in"] else [],
+        ["<results>/new/stored.json"]
+        if config["new_studies"]["store_in"]["host"]
+        else [],
     localrule: True

@@ -589,7 +589,8 @@ def _words(line: _Line) -> Iterator[tuple[str, float, float]]:
     words: list[list[tuple[str, float]]] = [[]]
     places = [place for letter, place in line.letters if letter.isalnum()]
     # Between a marker's letter and initials the network does not always read a space.
-    wide = max(_GAP * min(np.diff(places), default=0.0), _SPACE / line.ratio)
+    *_, usual, _ = [np.inf, np.inf, *np.sort(np.diff(places))]
+    wide = max(_GAP * usual, _SPACE / line.ratio)
     for letter, place in line.letters:
         if letter.isspace():
             words.append([])
