@@ -249,7 +249,7 @@ def new_model():
         return best_model({model: model_file(model, "run.json") for model in ready})
     place = config["new_studies"]["trained"] or RESULTS
     sys.exit(
-        f"{jobs.ERROR_PREFIX}There is no trained network {wanted or ''} in {place}: run the "
+        f"{jobs.ERROR_PREFIX}There is no trained network{f' {wanted}' if wanted else ''} in {place}: run the "
         "workflow on annotated films first, or set new_studies.trained to its results folder."
     )
 
