@@ -1,17 +1,14 @@
-import shutil
 from pathlib import Path
 
 import pandas as pd
 
-from lumbarflow.files import write_table
+from lumbarflow.files import empty_folder, write_table
 from lumbarflow.jobs import job
 from lumbarflow.measure.cohort import films_of, label_films, read_tuning
 
 with job(snakemake) as log:
     splits = pd.read_parquet(snakemake.input.splits)
-    overlays = Path(snakemake.output.overlays)
-    shutil.rmtree(overlays, ignore_errors=True)
-    overlays.mkdir(parents=True)
+    overlays = empty_folder(snakemake.output.overlays)
     tables = label_films(
         films_of(
             pd.read_parquet(snakemake.input.manifest),

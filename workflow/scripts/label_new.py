@@ -1,18 +1,15 @@
-import shutil
 from pathlib import Path
 
 import pandas as pd
 
 from lumbarflow.annotate.ranking import unannotated
-from lumbarflow.files import write_table, write_text
+from lumbarflow.files import empty_folder, write_table, write_text
 from lumbarflow.jobs import job
 from lumbarflow.measure.cohort import films_of, label_films, read_tuning
 
 with job(snakemake) as log:
     manifest = pd.read_parquet(snakemake.input.manifest)
-    overlays = Path(snakemake.output.overlays)
-    shutil.rmtree(overlays, ignore_errors=True)
-    overlays.mkdir(parents=True)
+    overlays = empty_folder(snakemake.output.overlays)
     films = films_of(manifest, unannotated(manifest, snakemake.input.get("records")))
     tables = label_films(
         films,

@@ -6,6 +6,7 @@ import csv
 import errno
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,13 @@ def remove_leftovers(folder: str | Path) -> None:
     """Remove what a killed process left half written by :func:`atomic_path` in `folder`."""
     for path in Path(folder).glob(".*.part*"):
         path.unlink(missing_ok=True)
+
+
+def empty_folder(path: str | Path) -> Path:
+    """Make `path` a folder without anything in it."""
+    shutil.rmtree(path, ignore_errors=True)
+    Path(path).mkdir(parents=True)
+    return Path(path)
 
 
 def write_bytes(path: str | Path, data: bytes | memoryview) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from ..annotate.spine import RANK, skipped
 from ..measure.anatomy import Body, Vertebra
+from ..measure.bodies import iou_matrix
 from .metrics import match_instances
 
 #: A reference vertebra is found by the body with which it has this intersection over union.
@@ -88,9 +89,7 @@ def level_table(
     Returns:
         The columns of :data:`LEVELS`, in the order of `reference`.
     """
-    overlaps = np.array(
-        [[_iou(one, other.body) for other in vertebrae] for one in reference]
-    ).reshape(len(reference), len(vertebrae))
+    overlaps = iou_matrix(reference, [vertebra.body for vertebra in vertebrae])
     best = overlaps.max(axis=1, initial=0.0)
     rows = []
     for k, at in enumerate(match_instances(np.where(overlaps >= MIN_IOU, overlaps, 0.0))):
@@ -264,19 +263,3 @@ def _steps(reference: str, told: str) -> int:
         return 0
     count = len(skipped(upper, lower)) + 1
     return count if RANK[told] == lower else -count
-
-
-def _iou(one: Body, other: Body) -> float:
-    """Intersection over union of two masks in windows of a film; 0 where one is empty."""
-    (x1, y1), (x2, y2) = one.origin, other.origin
-    (h1, w1), (h2, w2) = one.mask.shape, other.mask.shape
-    left, right = max(x1, x2), min(x1 + w1, x2 + w2)
-    top, bottom = max(y1, y2), min(y1 + h1, y2 + h2)
-    if left >= right or top >= bottom:
-        return 0.0
-    both = np.count_nonzero(
-        one.mask[top - y1 : bottom - y1, left - x1 : right - x1]
-        & other.mask[top - y2 : bottom - y2, left - x2 : right - x2]
-    )
-    either = np.count_nonzero(one.mask) + np.count_nonzero(other.mask) - both
-    return both / either if either else 0.0
