@@ -137,17 +137,14 @@ def _synthetic_film(folder: Path, seed: int, index: int) -> Labelled:
     path = folder / f"{index:05d}.npz"
     if not path.is_file():
         cv2.setNumThreads(1)
-        picture, structures, _ = simulation.sample(seed, index, SCALE)
+        picture, structures, known = simulation.sample(seed, index, SCALE)
+        sacrum = {s["level"]: s["polygon"] for s in structures if s["level"] == "S1"}
         with atomic_path(path) as temporary:
-            np.savez(temporary, picture=picture, structures=json.dumps(structures))
+            np.savez(temporary, picture=picture, outlines=json.dumps(known["bodies"] | sacrum))
     with np.load(path) as kept:
-        picture, structures = kept["picture"], json.loads(str(kept["structures"]))
-    outlines = {
-        structure["level"]: corner_box(np.array(structure["polygon"]))
-        for structure in structures
-        if structure["class_name"] == "lumbar_vertebra" or structure["level"] == "S1"
-    }
-    return Labelled(f"{index}", picture, outlines)
+        picture, outlines = kept["picture"], json.loads(str(kept["outlines"]))
+    boxes = {level: corner_box(np.array(points)) for level, points in outlines.items()}
+    return Labelled(f"{index}", picture, boxes)
 
 
 def corner_box(outline: np.ndarray) -> np.ndarray:

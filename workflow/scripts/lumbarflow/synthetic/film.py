@@ -236,7 +236,9 @@ def sample(
 
     Returns:
         Grey values (rows x columns uint8, bone bright), structures as of :class:`Film`, and what is
-        known of the film: `diseases`, `variant`, `anterior`, `implants` (their kinds).
+        known of the film: `diseases`, `variant`, `anterior`, `implants` (their kinds), and
+        `bodies`, the outlines of all vertebral bodies by level (points N x 2 in pixels), whether
+        annotators name them or not; they may reach beyond the film.
     """
     rng = np.random.default_rng([seed, index])
     spacing = 0.16 / scale
@@ -247,6 +249,13 @@ def sample(
         "variant": film.plan.spine.build.variant,
         "anterior": film.plan.anterior,
         "implants": [implant.kind for implant in film.plan.implants],
+        "bodies": {
+            vertebra.level: _structure(
+                "lumbar_vertebra", vertebra.level, film.plan.beam.project(vertebra.section)
+            )["polygon"]
+            for vertebra in film.plan.spine.vertebrae
+            if vertebra.level not in _replaced(film.plan.implants)
+        },
     }
     return np.rint(film.pixels * 255).astype(np.uint8), film.structures, known
 
