@@ -95,6 +95,8 @@ def parameters(**network) -> dict:
             "epoch_iterations": 2,
             "batch_size": 2,
             "learning_rate": 0.001,
+            "weight_decay": 0.01,
+            "moving_average": 0.9,
         }
         | network,
         "training": {"seed": 3, "augmentation": AUGMENTATION},

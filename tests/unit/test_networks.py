@@ -47,10 +47,10 @@ class Interrupted(History):
 
     at = 3, "train"
 
-    def add(self, epoch, split, *rest):
+    def add(self, epoch, split, *rest, **named):
         if (epoch, split) == self.at:
             raise KeyboardInterrupt
-        super().add(epoch, split, *rest)
+        super().add(epoch, split, *rest, **named)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -88,7 +88,13 @@ def small(monkeypatch):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    return tiny_films.write(tmp_path_factory.mktemp("data"))
+    return folders(tmp_path_factory.mktemp("data"))
+
+
+def folders(folder, **films):
+    """Folders of COCO files, masks and pictures of tiny films."""
+    prepared, pictures = tiny_films.write(folder, **films)
+    return prepared / "coco", prepared / "masks", pictures
 
 
 def train(model, data, folder, **network):
@@ -173,7 +179,7 @@ def test_training(model, trained):
 
 @pytest.mark.parametrize("model", ALL)
 def test_weights_are_read_back(model, trained):
-    settings, state = run.read_weights(trained(model) / "model.pth")
+    settings, state, _ = run.read_weights(trained(model) / "model.pth")
     assert settings == Settings(
         classes=tiny_films.CLASSES,
         foreground=["lumbar_vertebra", "sacral_vertebra"],
@@ -185,8 +191,12 @@ def test_weights_are_read_back(model, trained):
         epoch_iterations=2,
         batch_size=2,
         learning_rate=0.001,
+        weight_decay=0.01,
+        moving_average=0.9,
         seed=3,
         augmentation=tiny_films.AUGMENTATION,
+        normalisation=settings.normalisation,
+        anchors=settings.anchors,
     )
     assert all(isinstance(value, torch.Tensor) for value in state.values())
     assert all(torch.isfinite(value).all() for value in state.values())
@@ -196,8 +206,8 @@ def test_weights_are_read_back(model, trained):
 
 @pytest.mark.parametrize("model", ALL)
 def test_prediction(model, trained, data):
-    settings, state = run.read_weights(trained(model) / "model.pth")
-    film = read_grey(data[1] / "test0.png")
+    settings, state, _ = run.read_weights(trained(model) / "model.pth")
+    film = read_grey(data[2] / "test0.png")
     films = [("test0", film), ("wide", np.ascontiguousarray(film.T)), ("black", film * 0)]
     found = dict(networks.load(model).predict(state, iter(films), settings, THRESHOLDS))
     assert list(found) == ["test0", "wide", "black"]
@@ -213,7 +223,7 @@ def test_prediction(model, trained, data):
 
 def test_prediction_as_a_table(trained, data):
     table = predict(
-        "unet", trained("unet") / "model.pth", ["test0"], data[1], THRESHOLDS, THREADS, log
+        "unet", trained("unet") / "model.pth", ["test0"], data[2], THRESHOLDS, THREADS, log
     )
     assert len(table) > 0
     assert set(table["rle_height"]) == {tiny_films.FILM[0]}
@@ -258,17 +268,15 @@ def test_an_epoch_that_was_not_validated_is_done_again(model, data, tmp_path, mo
 @pytest.mark.parametrize("model", ["small", "yolact"])
 def test_the_best_epoch_may_lie_before_the_interruption(model, data, tmp_path, monkeypatch):
     scores = iter([0.3, 0.9, 0.2, 0.1])
-    monkeypatch.setattr(semantic, "_validate", lambda *_: (1.0, next(scores)))
-    monkeypatch.setattr(
-        detection._ForegroundDice, "compute_metrics", lambda *_: {"dice": next(scores)}
-    )
+    for family in (semantic.SemanticNetwork, detection.DetectionNetwork):
+        monkeypatch.setattr(family, "validate", lambda *_: (1.0, next(scores)))
     kept = interrupt(model, data, tmp_path, monkeypatch, **FOUR_EPOCHS)
-    second = torch.load(kept / "last.pth", weights_only=True)["model"]
+    second = torch.load(kept / "last.pth", weights_only=True)["average"]
     train(model, data, tmp_path, **FOUR_EPOCHS)
     record = json.loads((tmp_path / "run.json").read_text())
     assert (record["best_epoch"], record["best_validation_dice"]) == (2, 0.9)
     state = run.read_weights(tmp_path / "model.pth")[1]
-    assert all(torch.equal(state[name], second[name].cpu()) for name in state)
+    assert all(torch.equal(state[name], second[f"module.{name}"]) for name in state)
 
 
 @pytest.mark.usefixtures("small")
@@ -289,7 +297,7 @@ def test_a_damaged_checkpoint_is_passed_over(model, data, tmp_path, monkeypatch,
     whole = last.read_bytes()
     last.write_bytes(whole[: len(whole) // 2])
     history = train(model, data, tmp_path)
-    assert f"the checkpoint {last} is not readable: starting anew" in caplog.messages
+    assert f"the checkpoint {last} is not readable: doing without it" in caplog.messages
     assert [row["epoch"] for row in history] == [1, 1, 2, 2]
 
 
@@ -339,15 +347,15 @@ def test_a_changed_parameter_starts_anew(data, tmp_path, monkeypatch, caplog):
 
 @pytest.mark.usefixtures("small")
 def test_changed_annotations_start_anew(tmp_path, monkeypatch):
-    data = tiny_films.write(tmp_path / "data")
+    data = folders(tmp_path / "data")
     old = interrupt("small", data, tmp_path, monkeypatch, at=(2, "train"))
-    data = tiny_films.write(tmp_path / "data", train=4)
+    data = folders(tmp_path / "data", train=4)
     assert interrupt("small", data, tmp_path, monkeypatch, at=(1, "train")) != old
 
 
 @pytest.mark.parametrize("model", DETECTION)
 def test_films_without_a_structure_train_as_well(model, tmp_path):
-    data = tiny_films.write(tmp_path / "data", train=2, bare=True)
+    data = folders(tmp_path / "data", train=2, bare=True)
     assert len(train(model, data, tmp_path, iterations=2)) == 2
 
 
@@ -371,7 +379,7 @@ def test_a_batch_of_one_trains(model, data, tmp_path):
 @pytest.mark.usefixtures("small")
 def test_the_canvas_and_the_epoch_are_chosen_where_none_is_given(data, tmp_path):
     history = train("small", data, tmp_path, size=None, epoch_iterations=None, iterations=2)
-    settings, _ = run.read_weights(tmp_path / "model.pth")
+    settings, *_ = run.read_weights(tmp_path / "model.pth")
     assert settings.size == (160, 96)
     assert settings.epoch_iterations == 1  # three films, two a step
     assert [row["epoch"] for row in history] == [1, 1, 2, 2]
@@ -402,13 +410,13 @@ def test_targets_of_a_detector_without_thin_objects():
 
 def annotations_changed(data, folder):
     """A copy of the prepared films of which one training film is annotated otherwise."""
-    prepared = folder / "prepared"
-    shutil.copytree(data[0], prepared)
-    path = prepared / "coco" / "train.json"
+    coco = folder / "changed"
+    shutil.copytree(data[0], coco)
+    path = coco / "train.json"
     content = files.read_json(path)
     content["annotations"][0]["segmentation"][0][0] += 2
     files.write_json(path, content)
-    return prepared, data[1]
+    return coco, *data[1:]
 
 
 CONTINUING = tiny_films.parameters() | {"continue_from_previous": True}
@@ -465,7 +473,7 @@ def test_weights_that_have_seen_the_films_are_not_continued(
 ):
     train("small", data, tmp_path)
     changed = annotations_changed(data, tmp_path)
-    path = changed[0] / "coco" / f"{subset}.json"
+    path = changed[0] / f"{subset}.json"
     content = files.read_json(path)
     content["images"][0]["patient_id"] = seen  # of the film of that patient
     files.write_json(path, content)
@@ -477,7 +485,7 @@ def test_weights_that_have_seen_the_films_are_not_continued(
 def test_films_stay_seen_over_several_trainings(small, data, tmp_path, caplog):
     train("small", data, tmp_path)
     changed = annotations_changed(data, tmp_path)
-    path = changed[0] / "coco" / "train.json"
+    path = changed[0] / "train.json"
     content = files.read_json(path)
     content["images"] = content["images"][1:]  # the first film has no annotation any more
     kept = {image["id"] for image in content["images"]}
@@ -485,9 +493,9 @@ def test_films_stay_seen_over_several_trainings(small, data, tmp_path, caplog):
     files.write_json(path, content)
     train_with(CONTINUING, "small", changed, tmp_path)
     assert not caplog.text.count("not continuing")
-    test = files.read_json(changed[0] / "coco" / "test.json")
+    test = files.read_json(changed[0] / "test.json")
     test["images"][0]["image_id"] = "train0"
-    files.write_json(changed[0] / "coco" / "test.json", test)
+    files.write_json(changed[0] / "test.json", test)
     content["annotations"][0]["segmentation"][0][0] += 1
     files.write_json(path, content)
     train_with(CONTINUING, "small", changed, tmp_path)
@@ -533,7 +541,8 @@ from lumbarflow.train.run import train
 assert Path(networks.__file__).is_relative_to(sys.argv[1])
 folder = Path(sys.argv[2])
 outputs = {name: folder / name for name in ("weights", "history", "record")}
-train("one_layer", *tiny_films.write(folder), tiny_films.parameters(), 1, outputs,
+prepared, pictures = tiny_films.write(folder)
+train("one_layer", prepared / "coco", prepared / "masks", pictures, tiny_films.parameters(), 1, outputs,
       folder / "checkpoints", logging.getLogger())
 print(",".join(networks.available()))
 """

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from torch import nn
 
-from ..errors import InputError
 from ..train.films import TrainingFilms
-from ..train.history import History
 
 
 @dataclass(frozen=True)
@@ -31,8 +27,12 @@ class Settings:
     epoch_iterations: int
     batch_size: int
     learning_rate: float
+    weight_decay: float
+    moving_average: float  # decay a step; 0 for none
     seed: int
     augmentation: dict[str, float]
+    normalisation: tuple[float, float]  # mean and standard deviation of the training films' grey
+    anchors: dict[str, list[float]] | None = None  # of detectors, from the training films' boxes
 
     @property
     def epochs(self) -> int:
@@ -57,59 +57,61 @@ class Instance:
 class Network(Protocol):
     """A network that can be trained and can predict."""
 
-    def fit(
-        self,
-        train: TrainingFilms,
-        validation: TrainingFilms,
-        settings: Settings,
-        work: Path,
-        history: History,
-    ) -> dict[str, Any]:
-        """Train, or go on from the last checkpoint in `work`, and return the best state dict.
+    precision: torch.dtype
+    """Of mixed precision on a GPU."""
 
-        The epoch with the best validation Dice of the foreground is kept. `history` gets a row a
-        split and epoch.
-        """
+    smallest_batch: int
+    """Fewer films at a time cannot be normalised."""
+
+    def build(self, settings: Settings, initialise: bool = False) -> nn.Module:
+        """The module whose weights are trained and kept, with random weights if `initialise`."""
+
+    def example(
+        self,
+        films: TrainingFilms,
+        index: int,
+        rng: np.random.Generator | None,
+        *,
+        settings: Settings,
+    ) -> Any:
+        """One film as the network learns from it, changed at random where `rng` is given."""
+
+    def collate(self, examples: list[Any]) -> Any:
+        """Examples as the batch that `losses` takes."""
+
+    def losses(self, module: nn.Module, batch: Any, settings: Settings) -> dict[str, torch.Tensor]:
+        """Losses of a batch by name, each a mean over its films; their sum is made small."""
+
+    def validate(
+        self, module: nn.Module, films: TrainingFilms, settings: Settings
+    ) -> tuple[float | None, float]:
+        """Mean loss, where there is one, and mean Dice (0..1) of the foreground over the films."""
+
+    def choose(
+        self, module: nn.Module, films: TrainingFilms, settings: Settings
+    ) -> dict[str, float | list[float]]:
+        """The thresholds (see `predict` in the configuration) that are best on validation films."""
 
     def predict(
         self,
         state: dict[str, Any],
         films: Iterator[tuple[str, np.ndarray]],
         settings: Settings,
-        thresholds: dict[str, float],
+        thresholds: dict[str, Any],
     ) -> Iterator[tuple[str, list[Instance]]]:
         """Yield the instances of each film.
 
         Args:
-            state: the weights that `fit` returned.
+            state: the weights that training kept.
             films: pairs of image_id and film (rows x columns, uint8).
             settings: as in training.
-            thresholds: `predict` of the configuration.
+            thresholds: `predict` of the configuration; what it leaves open as `choose` gave it.
         """
 
 
 def device() -> torch.device:
     """The GPU where there is one, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-@contextmanager
-def fetching_weights(settings: Settings) -> Iterator[None]:
-    """Turn a failing download of pretrained weights into a sentence.
-
-    Raises:
-        InputError: the weights cannot be fetched.
-    """
-    try:
-        yield
-    except OSError as error:
-        if settings.weights is None or error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise InputError(
-            f"The {settings.weights} weights of {settings.backbone} cannot be fetched "
-            f"({type(error).__name__}): connect to the network once, or set "
-            "networks.<name>.weights to null to train from scratch, which takes more iterations."
-        ) from None
 
 
 def parameter_count(state: dict[str, Any]) -> int:

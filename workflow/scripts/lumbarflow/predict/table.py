@@ -38,7 +38,7 @@ def predict(
     weights: Path,
     image_ids: list[str],
     pictures: Path,
-    thresholds: Mapping[str, float],
+    thresholds: Mapping[str, float | None],
     threads: int,
     log: logging.Logger,
 ) -> pd.DataFrame:
@@ -49,7 +49,7 @@ def predict(
         weights: what training wrote.
         image_ids: the films.
         pictures: folder with `{image_id}.png`.
-        thresholds: `predict` of the configuration.
+        thresholds: `predict` of the configuration; where it is None, what training chose counts.
         threads: CPU threads.
         log: where progress is told.
 
@@ -57,12 +57,11 @@ def predict(
         InputError: a film is missing or unreadable.
     """
     torch.set_num_threads(threads)
-    settings, state = read_weights(weights)
+    settings, state, chosen = read_weights(weights)
+    limits = {name: chosen.get(name) if v is None else v for name, v in thresholds.items()}
     rows = []
     started = time.monotonic()
-    found = networks.load(model).predict(
-        state, _films(image_ids, pictures), settings, dict(thresholds)
-    )
+    found = networks.load(model).predict(state, _films(image_ids, pictures), settings, limits)
     for number, (image_id, instances) in enumerate(found, start=1):
         rows += [row(image_id, index, instance) for index, instance in enumerate(instances)]
         left = (time.monotonic() - started) / number * (len(image_ids) - number)

@@ -11,6 +11,9 @@ import torch
 
 from ..files import atomic_path
 
+LAST, BEFORE = "last.pth", "before.pth"
+"""In a training's folder: the checkpoint of the last epoch, and that of the epoch before."""
+
 START = "start.pth"
 """In a training's folder: the weights that it began with (`state_dict`), and what they had seen."""
 
@@ -26,14 +29,28 @@ def save(path: Path, content: dict[str, Any]) -> None:
 def load(path: Path) -> dict[str, Any] | None:
     """What :func:`save` wrote, its tensors on the CPU; None where there is no readable file.
 
-    A file that a crash or a full disk has damaged is told in the log: the training starts anew.
+    A file that a crash or a full disk has damaged is told in the log.
     """
     if not path.exists():
         return None
     if not _is_whole(path):
-        _LOG.warning("the checkpoint %s is not readable: starting anew", path)
+        _LOG.warning("the checkpoint %s is not readable: doing without it", path)
         return None
     return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def latest(work: Path) -> dict[str, Any] | None:
+    """The latest readable checkpoint of the training in `work`, None where there is none."""
+    for name in (LAST, BEFORE):
+        if (saved := load(work / name)) is not None:
+            return saved
+    return None
+
+
+def rotate(work: Path) -> None:
+    """Keep the last checkpoint as the one before: the next may be damaged."""
+    if (work / LAST).exists():
+        (work / LAST).replace(work / BEFORE)
 
 
 def begin(model: torch.nn.Module, work: Path) -> None:

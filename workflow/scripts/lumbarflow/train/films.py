@@ -84,19 +84,19 @@ def place_picture(picture: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
     return result
 
 
-def full_size(prepared: Path, subsets: Iterable[str]) -> tuple[int, int]:
+def full_size(coco: Path, subsets: Iterable[str]) -> tuple[int, int]:
     """The smallest canvas, in multiples of 32, that holds every film without scaling."""
     images = [
         image
         for subset in subsets
-        for image in read_json(prepared / "coco" / f"{subset}.json")["images"]
+        for image in read_json(coco / f"{subset}.json")["images"]
     ]
     return tuple(
         -(-max(image[side] for image in images) // 32) * 32 for side in ("height", "width")
     )
 
 
-def load(prepared: Path, pictures: Path, subset: str, canvas: tuple[int, int]) -> TrainingFilms:
+def load(coco: Path, masks: Path, pictures: Path, subset: str, canvas: tuple[int, int]) -> TrainingFilms:
     """Read the films of a subset onto the canvas.
 
     Args:
@@ -108,10 +108,10 @@ def load(prepared: Path, pictures: Path, subset: str, canvas: tuple[int, int]) -
     Raises:
         InputError: the subset is empty, or a film or mask is missing or unreadable.
     """
-    coco = read_json(prepared / "coco" / f"{subset}.json")
+    folder, coco = coco, read_json(coco / f"{subset}.json")
     if not coco["images"]:
         raise InputError(
-            f"{prepared}/coco/{subset}.json holds no film: annotate some of its films or change "
+            f"{folder}/{subset}.json holds no film: annotate some of its films or change "
             "`splits` in the configuration."
         )
     polygons: dict[int, list[tuple[int, np.ndarray]]] = {
@@ -125,10 +125,10 @@ def load(prepared: Path, pictures: Path, subset: str, canvas: tuple[int, int]) -
     for image in coco["images"]:
         image_id = Path(image["file_name"]).stem
         picture = read_grey(pictures / f"{image_id}.png")
-        mask = cv2.imread(str(prepared / "masks" / f"{image_id}.png"), cv2.IMREAD_UNCHANGED)
+        mask = cv2.imread(str(masks / f"{image_id}.png"), cv2.IMREAD_UNCHANGED)
         if mask is None or mask.shape != picture.shape:
             raise InputError(
-                f"{prepared}/masks/{image_id}.png does not fit its film: remove it and run again."
+                f"{masks}/{image_id}.png does not fit its film: remove it and run again."
             )
         scale = fit(picture.shape, canvas).scale
         films.image_ids.append(image_id)
@@ -138,6 +138,11 @@ def load(prepared: Path, pictures: Path, subset: str, canvas: tuple[int, int]) -
             [Polygon(index, scale_points(points, scale)) for index, points in polygons[image["id"]]]
         )
     return films
+
+
+def grey_levels(films):
+    pixels = np.concatenate([p[p > 0] for p in films.pictures])
+    return float(pixels.mean()), float(pixels.std()) or 1.0
 
 
 def scale_points(points: np.ndarray, scale: float) -> np.ndarray:

@@ -38,6 +38,9 @@ class History:
         metrics: dict[str, float],
         seconds: float,
         images: int,
+        times=None,
+        losses=None,
+        learning_rate=None,
     ) -> None:
         """Add a row: `epoch` from 1, mean loss, metrics, duration in seconds, films seen."""
         row = {
@@ -52,6 +55,9 @@ class History:
         self._write()
         if split == "val":
             self._tell(epoch)
+
+    def progress(self, *_):
+        pass
 
     @property
     def best(self) -> dict[str, Any] | None:

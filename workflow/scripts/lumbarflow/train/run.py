@@ -10,16 +10,18 @@ import time
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from .. import networks
+from ..networks import anchors
+from ..errors import InputError
 from ..files import atomic_path, read_json, write_json, write_text
 from ..linking import link
 from ..networks.base import Settings, device, parameter_count
 from ..prepare.coco import training_digest
-from . import checkpoints, films
+from . import checkpoints, films, loop
 from .history import History
 
 PREVIOUS = "previous.pth"
@@ -30,14 +32,16 @@ _PACKAGES = ("torch", "segmentation-models-pytorch", "mmdet", "mmengine", "mmcv"
 
 def train(
     model: str,
-    prepared: Path,
+    coco: Path,
+    masks: Path,
     pictures: Path,
     parameters: Mapping[str, Any],
     threads: int,
     outputs: Mapping[str, Path],
     work: Path,
     log: logging.Logger,
-) -> None:
+    stop: loop.Stop | None = None,
+) -> dict[str, Any]:
     """Train `model` and write its weights, history and record.
 
     Checkpoints lie in `work/{key}`, the key being a digest of the annotations, the parameters, the
@@ -48,7 +52,8 @@ def train(
 
     Args:
         model: name of the network.
-        prepared: folder with `coco/` and `masks/`.
+        coco: folder with `{train,val,test}.json`.
+        masks: folder with the bit masks `{image_id}.png`.
         pictures: folder with `{image_id}.png`.
         parameters: `network`, `training`, `classes` and `foreground` of the configuration; where
             known `films`, a digest of the films, and `code`, one of the code; and
@@ -57,18 +62,21 @@ def train(
         outputs: paths of `weights`, `history` and `record`.
         work: folder for checkpoints.
         log: where progress is told.
+        stop: may end the training early; see :data:`lumbarflow.train.loop.Stop`.
+
+    Returns:
+        The record, as it is written.
 
     Raises:
         InputError: a subset is empty, a film is missing, or the loss diverges.
     """
     torch.set_num_threads(threads)
     started = time.monotonic()
-    settings = make_settings(parameters, prepared)
-    subsets = [films.load(prepared, pictures, name, settings.size) for name in ("train", "val")]
-    if parameters["network"]["epoch_iterations"] is None:
-        settings = _one_pass(settings, len(subsets[0]))
-    data = _key(prepared, parameters, settings.size)
-    subset_ids = {name: _ids(prepared, name) for name in ("train", "val", "test")}
+    size = canvas(parameters, coco)
+    subsets = [films.load(coco, masks, pictures, name, size) for name in ("train", "val")]
+    settings = make_settings(parameters, size, subsets[0])
+    data = _key(coco, parameters, size)
+    subset_ids = {name: _ids(coco, name) for name in ("train", "val", "test")}
     key, previous = data, None
     if parameters.get("continue_from_previous"):
         key, previous = _beginning(work, data, settings, subset_ids, log)
@@ -88,11 +96,16 @@ def train(
         device(),
     )
     history = History(folder / "history.jsonl", settings.epochs, log)
-    state = networks.load(model).fit(*subsets, settings, folder, history)
+    network = networks.load(model)
+    state = loop.fit(network, *subsets, settings, folder, history, stop)
+    module = network.build(settings)
+    module.load_state_dict(state)
+    chosen = network.choose(module.to(device()).eval(), subsets[1], settings)
     with atomic_path(outputs["weights"]) as temporary:
         content = {
             "settings": _plain(settings),
             "state_dict": state,
+            "thresholds": chosen,
             "data": data,
             "key": key,
             "seen": _seen(subset_ids, folder),
@@ -106,8 +119,9 @@ def train(
         "continued_from_previous": (folder / checkpoints.START).exists(),
         "best_epoch": history.best["epoch"],
         "best_validation_dice": history.best["metrics"]["dice"],
-        "epochs": settings.epochs,
-        "iterations": settings.epochs * settings.epoch_iterations,
+        "thresholds": chosen,
+        "epochs": history.rows[-1]["epoch"],
+        "iterations": history.rows[-1]["epoch"] * settings.epoch_iterations,
         "seconds": round(sum(row["seconds"] for row in history.rows), 1),
         "device": str(device()),
         "threads": threads,
@@ -123,29 +137,62 @@ def train(
         record["best_validation_dice"],
         time.monotonic() - started,
     )
+    return record
 
 
-def make_settings(parameters: Mapping[str, Any], prepared: Path) -> Settings:
-    """Settings of a network from the configuration, its canvas chosen where none is given."""
-    network = dict(parameters["network"])
-    size = network.pop("size") or films.full_size(prepared, ("train", "val", "test"))
-    iterations = network.pop("epoch_iterations") or network["iterations"]
+def canvas(parameters: Mapping[str, Any], coco: Path) -> tuple[int, int]:
+    """Rows and columns of the network's canvas; where none is configured, all films fit it."""
+    size = parameters["network"]["size"]
+    return tuple(size or films.full_size(coco, ("train", "val", "test")))
+
+
+def make_settings(
+    parameters: Mapping[str, Any], size: tuple[int, int], train: films.TrainingFilms
+) -> Settings:
+    """Settings of a network from the configuration and the training films.
+
+    Args:
+        parameters: see :func:`train`.
+        size: rows and columns of the canvas.
+        train: the training films.
+    """
+    network = dict(parameters["network"]) | {"size": size}
+    if network["epoch_iterations"] is None:  # one pass
+        network["epoch_iterations"] = max(1, len(train) // network["batch_size"])
     return Settings(
         classes=list(parameters["classes"]),
         foreground=list(parameters["foreground"]),
-        size=tuple(size),
-        epoch_iterations=iterations,
         seed=parameters["training"]["seed"],
         augmentation=dict(parameters["training"]["augmentation"]),
+        normalisation=films.grey_levels(train),
+        anchors=anchors.of_films(train),
         **network,
     )
 
 
-def read_weights(path: Path) -> tuple[Settings, dict[str, Any]]:
-    """Settings and state dict of a trained network."""
+class Weights(NamedTuple):
+    """A trained network: its settings, state dict, and thresholds chosen on validation films."""
+
+    settings: Settings
+    state: dict[str, Any]
+    thresholds: dict[str, Any]
+
+
+def read_weights(path: Path) -> Weights:
+    """What :func:`train` wrote.
+
+    Raises:
+        InputError: the file is of another version of Lumbarflow.
+    """
     content = torch.load(path, map_location="cpu", weights_only=True)
-    settings = content["settings"] | {"size": tuple(content["settings"]["size"])}
-    return Settings(**settings), content["state_dict"]
+    try:
+        pairs = {name: tuple(content["settings"][name]) for name in ("size", "normalisation")}
+        settings = Settings(**content["settings"] | pairs)
+        return Weights(settings, content["state_dict"], content["thresholds"])
+    except (KeyError, TypeError):
+        raise InputError(
+            f"{path} was trained by another version of Lumbarflow: train the network again."
+        ) from None
 
 
 def _beginning(
@@ -183,9 +230,9 @@ def _beginning(
     return data, None
 
 
-def _ids(prepared: Path, subset: str) -> list[str]:
+def _ids(coco: Path, subset: str) -> list[str]:
     """The films of a subset, and their patients where they are known."""
-    images = read_json(prepared / "coco" / f"{subset}.json")["images"]
+    images = read_json(coco / f"{subset}.json")["images"]
     return sorted(
         {image[key] for image in images for key in ("image_id", "patient_id") if key in image}
     )
@@ -204,19 +251,15 @@ def _keep_latest(work: Path, key: str) -> None:
         shutil.rmtree(folder)
 
 
-def _one_pass(settings: Settings, training_films: int) -> Settings:
-    steps = max(1, training_films // settings.batch_size)
-    return Settings(**(vars(settings) | {"epoch_iterations": steps}))
-
-
 def _plain(settings: Settings) -> dict[str, Any]:
-    return vars(settings) | {"size": list(settings.size)}
+    pairs = {"size": list(settings.size), "normalisation": list(settings.normalisation)}
+    return vars(settings) | pairs
 
 
-def _key(prepared: Path, parameters: Mapping[str, Any], size: tuple[int, int]) -> str:
+def _key(coco: Path, parameters: Mapping[str, Any], size: tuple[int, int]) -> str:
     # The canvas too: where the configuration gives none, it depends on the test films as well.
     settings = {k: v for k, v in parameters.items() if k != "continue_from_previous"}
     digest = hashlib.sha256(json.dumps([settings, size], sort_keys=True).encode())
     for subset in ("train", "val"):
-        digest.update(training_digest(read_json(prepared / "coco" / f"{subset}.json")).encode())
+        digest.update(training_digest(read_json(coco / f"{subset}.json")).encode())
     return digest.hexdigest()[:16]

@@ -1,0 +1,1 @@
+def of_films(films): return None

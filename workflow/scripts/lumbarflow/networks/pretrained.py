@@ -1,0 +1,1 @@
+def begin(module, settings, log): pass

@@ -1,0 +1,356 @@
+"""The training loop, the same for every network.
+
+AdamW (Loshchilov and Hutter, ICLR 2019) with warm-up and cosine; the weights that are validated and
+kept are a moving average of those of the last steps (Polyak and Juditsky 1992) where the settings
+ask for one.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader
+
+from ..errors import InputError
+from ..networks import pretrained
+from ..networks.base import Network, Settings, device, loader_workers
+from . import checkpoints
+from .batches import Items, Passes
+from .films import TrainingFilms
+from .history import History
+from .schedule import learning_rate_factor
+
+_GRADIENT_NORM = 5.0
+_RETURNS = 3  # to the last checkpoint, each with half the rate, before a training is given up
+
+_LOG = logging.getLogger(__name__)
+
+Stop = Callable[[int, float], bool]
+"""Asked after an epoch (counted from 1), given its validation Dice: is the training to end?"""
+
+
+def fit(
+    network: Network,
+    train: TrainingFilms,
+    validation: TrainingFilms,
+    settings: Settings,
+    work: Path,
+    history: History,
+    stop: Stop | None = None,
+) -> dict[str, Any]:
+    """Train, or go on from the last checkpoint in `work`, and return the best state dict.
+
+    The epoch with the best validation Dice of the foreground is kept. Everything is decided by the
+    settings, the films and the number of the epoch, so that on one machine's CPU a training that
+    was interrupted ends with the weights of one that was not, bit for bit.
+
+    - A loss that is no number: back to the last checkpoint with half the learning rate.
+    - Memory runs out: the batch is worked through in smaller parts; the sum of their gradients is
+      that of the whole batch, but for normalisation over the parts.
+
+    Args:
+        network: what is trained.
+        train: the films to learn from.
+        validation: the films that choose the epoch.
+        settings: of the network.
+        work: folder of the checkpoints.
+        history: gets a row a split and epoch.
+        stop: may end the training early.
+
+    Raises:
+        InputError: the loss diverges at lower rates, too, or a single film does not fit the memory.
+    """
+    training = _Training(network, settings)
+    _restore(training, work, history)
+    while training.epoch < settings.epochs:
+        try:
+            _train_epoch(training, train, history)
+        except FloatingPointError:
+            _return_slower(training, work, history)
+            continue
+        except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
+            if not _is_out_of_memory(error):
+                raise
+            _return_smaller(training, work, history)
+            continue
+        training.epoch += 1
+        score = _validate(training, validation, history)
+        checkpoints.rotate(work)
+        checkpoints.save(work / checkpoints.LAST, training.content() | {"history": history.rows})
+        if stop is not None and stop(training.epoch, score):
+            break
+    return {name: value.cpu() for name, value in training.best.items()}
+
+
+class _Training:
+    """What changes while a network is trained: all that a checkpoint holds."""
+
+    def __init__(self, network: Network, settings: Settings):
+        self.network, self.settings = network, settings
+        self.rate, self.part, self.returns = 1.0, settings.batch_size, 0
+        self.start()
+
+    def start(self) -> None:
+        """Begin anew, with the same random weights each time."""
+        torch.manual_seed(self.settings.seed)
+        self.module = self.network.build(self.settings, initialise=True)
+        self.module.to(device(), memory_format=torch.channels_last)
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(),
+            lr=self.settings.learning_rate,
+            weight_decay=self.settings.weight_decay,
+        )
+        on_gpu = device().type == "cuda"
+        self.scaler = torch.amp.GradScaler(
+            device().type, enabled=on_gpu and self.network.precision == torch.float16
+        )
+        self.average: AveragedModel | None = None
+        self.epoch, self.best = 0, {}
+
+    def begin_average(self) -> None:
+        """Start the moving average at the present weights, where the settings ask for one."""
+        if self.settings.moving_average:
+            self.average = AveragedModel(
+                self.module,
+                multi_avg_fn=partial(_move, self.settings.moving_average),
+                use_buffers=True,
+            )
+
+    @property
+    def judged(self) -> nn.Module:
+        """The module that is validated and kept."""
+        return self.module if self.average is None else self.average.module
+
+    def content(self) -> dict[str, Any]:
+        """For a checkpoint."""
+        return {
+            "model": self.module.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+            "epoch": self.epoch,
+            "best": self.best,
+            "rate": self.rate,
+            "part": self.part,
+            "returns": self.returns,
+        }
+
+    def load(self, saved: dict[str, Any]) -> None:
+        """Go on from what :meth:`content` gave."""
+        self.module.load_state_dict(saved["model"])
+        self.begin_average()
+        if self.average is not None:
+            self.average.load_state_dict(saved["average"])
+        self.optimizer.load_state_dict(saved["optimizer"])
+        self.scaler.load_state_dict(saved["scaler"])
+        self.epoch, self.best = saved["epoch"], saved["best"]
+        self.rate = min(self.rate, saved["rate"])
+        self.part = min(self.part, saved["part"])
+        self.returns = max(self.returns, saved["returns"])
+
+
+def _restore(training: _Training, work: Path, history: History) -> None:
+    """Go on from the last readable checkpoint, or begin."""
+    saved = checkpoints.latest(work)
+    if saved is None:
+        pretrained.begin(training.module, training.settings, _LOG)
+        checkpoints.begin(training.module, work)
+        training.begin_average()
+        return
+    training.load(saved)
+    history.resume(saved["history"], saved["epoch"])
+
+
+def _return(training: _Training, work: Path, history: History) -> None:
+    training.start()
+    history.rows = []
+    _restore(training, work, history)
+
+
+def _return_slower(training: _Training, work: Path, history: History) -> None:
+    if training.returns == _RETURNS:
+        raise InputError(
+            "The training loss is no longer a number: lower networks.<name>.learning_rate."
+        ) from None
+    training.returns += 1
+    training.rate /= 2
+    _LOG.warning(
+        "the training loss is no longer a number: going back to the last checkpoint with %g times "
+        "the learning rate",
+        training.rate,
+    )
+    _return(training, work, history)
+
+
+def _return_smaller(training: _Training, work: Path, history: History) -> None:
+    smaller = -(-training.part // 2)
+    if smaller < training.network.smallest_batch or smaller == training.part:
+        raise InputError(
+            f"Not even {training.part} film(s) of {training.settings.size[0]} x "
+            f"{training.settings.size[1]} pixels fit the memory: lower networks.<name>.size or "
+            "networks.<name>.width."
+        ) from None
+    training.part = smaller
+    _LOG.warning("the memory is full: going on with %d film(s) at a time", smaller)
+    if device().type == "cuda":
+        torch.cuda.empty_cache()
+    _return(training, work, history)
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # What PyTorch raises on a CPU has no class of its own.
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or (
+        "can't allocate memory" in str(error) or "not enough memory" in str(error)
+    )
+
+
+def _train_epoch(training: _Training, films: TrainingFilms, history: History) -> None:
+    """One epoch and its row in the history.
+
+    Raises:
+        FloatingPointError: a loss is no number.
+    """
+    settings, epoch = training.settings, training.epoch
+    torch.manual_seed(settings.seed + epoch + 1)  # dropout and sampled regions, also if resumed
+    training.module.train()
+    started = time.monotonic()
+    clock, losses = _Clock(), defaultdict(float)
+    steps = settings.epochs * settings.epoch_iterations
+    batches = _batches(training, films)
+    for number in range(settings.epoch_iterations):
+        parts = next(batches)
+        clock.lap("data")
+        rate = settings.learning_rate * training.rate
+        rate *= learning_rate_factor(epoch * settings.epoch_iterations + number, steps)
+        found = _step(training, parts, rate, clock)
+        for name, value in found.items():
+            losses[name] += value / settings.epoch_iterations
+        history.progress(epoch + 1, number + 1, settings.epoch_iterations, sum(found.values()))
+    history.add(
+        epoch + 1,
+        "train",
+        sum(losses.values()),
+        {},
+        time.monotonic() - started,
+        settings.epoch_iterations * settings.batch_size,
+        times=clock.seconds,
+        losses=dict(losses) if len(losses) > 1 else None,
+        learning_rate=rate,
+    )
+
+
+def _step(training: _Training, parts: list[Any], rate: float, clock: _Clock) -> dict[str, float]:
+    """One step of the optimiser; the losses by name, averaged over the batch."""
+    for group in training.optimizer.param_groups:
+        group["lr"] = rate
+    training.optimizer.zero_grad(set_to_none=True)
+    means: dict[str, float] = defaultdict(float)
+    for batch, share in parts:
+        with torch.autocast(
+            device().type, training.network.precision, enabled=device().type == "cuda"
+        ):
+            losses = training.network.losses(training.module, batch, training.settings)
+        loss = sum(losses.values()) * share
+        if not math.isfinite(float(loss.detach())):
+            raise FloatingPointError
+        clock.lap("forward")
+        training.scaler.scale(loss).backward()
+        clock.lap("backward")
+        for name, value in losses.items():
+            means[name] += float(value.detach()) * share
+    training.scaler.unscale_(training.optimizer)
+    nn.utils.clip_grad_norm_(training.module.parameters(), _GRADIENT_NORM)
+    training.scaler.step(training.optimizer)
+    training.scaler.update()
+    if training.average is not None:
+        training.average.update_parameters(training.module)
+    clock.lap("step")
+    return means
+
+
+def _batches(training: _Training, films: TrainingFilms) -> Iterator[list[tuple[Any, float]]]:
+    """The batches of an epoch, each in parts with their shares of it."""
+    settings, network = training.settings, training.network
+    passes = Passes(len(films), settings.epoch_iterations * settings.batch_size, settings.seed)
+    passes.set_epoch(training.epoch)
+    loader = DataLoader(
+        Items(films, partial(network.example, settings=settings)),
+        batch_size=settings.batch_size,
+        sampler=passes,
+        num_workers=loader_workers(),
+        pin_memory=False,
+        collate_fn=partial(_in_parts, network, training.part),
+    )
+    return iter(loader) if loader_workers() else _ahead(iter(loader))
+
+
+def _in_parts(network: Network, size: int, examples: list[Any]) -> list[tuple[Any, float]]:
+    parts = [examples[start : start + size] for start in range(0, len(examples), size)]
+    # A last part of one film would be too small for some networks.
+    if len(parts) > 1 and len(parts[-1]) < network.smallest_batch:
+        parts[-2:] = [parts[-2] + parts[-1]]
+    return [(network.collate(part), len(part) / len(examples)) for part in parts]
+
+
+def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
+    """Make the next batch in a thread while the network computes: OpenCV and NumPy let it."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches, None)
+        while (batch := coming.result()) is not None:
+            coming = pool.submit(next, batches, None)
+            yield batch
+
+
+def _validate(training: _Training, films: TrainingFilms, history: History) -> float:
+    """Score the weights on the validation films and keep them where they are the best."""
+    started = time.monotonic()
+    training.judged.eval()
+    loss, score = training.network.validate(training.judged, films, training.settings)
+    passed = time.monotonic() - started
+    history.add(training.epoch, "val", loss, {"dice": score}, passed, len(films))
+    if history.best["epoch"] == training.epoch:
+        state = training.judged.state_dict()
+        training.best = {name: value.detach().cpu().clone() for name, value in state.items()}
+    return score
+
+
+def _move(
+    decay: float,
+    averages: list[torch.Tensor],
+    values: list[torch.Tensor],
+    count: torch.Tensor | int,
+) -> None:
+    """Move averages towards values, faster in the first steps, when the average knows little."""
+    share = 1 - min(decay, (1 + int(count)) / (10 + int(count)))
+    for average, value in zip(averages, values, strict=True):
+        if average.is_floating_point():
+            average.lerp_(value.detach(), share)
+        else:
+            average.copy_(value)
+
+
+class _Clock:
+    """Seconds by what they went into."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = dict.fromkeys(("data", "forward", "backward", "step"), 0.0)
+        self._last = time.monotonic()
+
+    def lap(self, name: str) -> None:
+        """Count the time since the last lap as `name`."""
+        if device().type == "cuda":
+            torch.cuda.synchronize()  # it computes on after Python has gone on
+        now = time.monotonic()
+        self.seconds[name] += now - self._last
+        self._last = now
