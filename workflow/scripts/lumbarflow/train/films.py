@@ -86,17 +86,15 @@ def place_picture(picture: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
 
 def full_size(coco: Path, subsets: Iterable[str]) -> tuple[int, int]:
     """The smallest canvas, in multiples of 32, that holds every film without scaling."""
-    images = [
-        image
-        for subset in subsets
-        for image in read_json(coco / f"{subset}.json")["images"]
-    ]
+    images = [image for subset in subsets for image in read_json(coco / f"{subset}.json")["images"]]
     return tuple(
         -(-max(image[side] for image in images) // 32) * 32 for side in ("height", "width")
     )
 
 
-def load(coco: Path, masks: Path, pictures: Path, subset: str, canvas: tuple[int, int]) -> TrainingFilms:
+def load(
+    coco: Path, masks: Path, pictures: Path, subset: str, canvas: tuple[int, int], cache=None
+) -> TrainingFilms:
     """Read the films of a subset onto the canvas.
 
     Args:

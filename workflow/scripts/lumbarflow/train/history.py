@@ -51,6 +51,7 @@ class History:
             "seconds": round(seconds, 3),
             "images_per_second": round(images / seconds, 3) if seconds > 0 else None,
         }
+        row["learning_rate"] = learning_rate
         self.rows.append(row)
         self._write()
         if split == "val":

@@ -19,13 +19,14 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import AveragedModel
 from torch.utils.data import DataLoader
 
 from ..errors import InputError
 from ..networks import pretrained
 from ..networks.base import Network, Settings, device, loader_workers
-from . import checkpoints
+from . import checkpoints, processes
 from .batches import Items, Passes
 from .films import TrainingFilms
 from .history import History
@@ -68,9 +69,17 @@ def fit(
         history: gets a row a split and epoch.
         stop: may end the training early.
 
+    Several processes (see :mod:`.processes`) share each batch; the first one validates and writes.
+
     Raises:
-        InputError: the loss diverges at lower rates, too, or a single film does not fit the memory.
+        InputError: the loss diverges at lower rates, too, a single film does not fit the memory, or
+            a batch cannot be shared by the processes.
     """
+    if settings.batch_size % processes.world():
+        raise InputError(
+            f"networks.<name>.batch_size: expected a multiple of {processes.world()}, the number "
+            f"of GPUs, found {settings.batch_size}."
+        )
     training = _Training(network, settings)
     _restore(training, work, history)
     while training.epoch < settings.epochs:
@@ -80,15 +89,20 @@ def fit(
             _return_slower(training, work, history)
             continue
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error):
-                raise
+            if not _is_out_of_memory(error) or processes.world() > 1:
+                raise  # the other processes would wait for this one
             _return_smaller(training, work, history)
             continue
         training.epoch += 1
-        score = _validate(training, validation, history)
-        checkpoints.rotate(work)
-        checkpoints.save(work / checkpoints.LAST, training.content() | {"history": history.rows})
-        if stop is not None and stop(training.epoch, score):
+        ended = False
+        if processes.rank() == 0:
+            score = _validate(training, validation, history)
+            checkpoints.rotate(work)
+            checkpoints.save(
+                work / checkpoints.LAST, training.content() | {"history": history.rows}
+            )
+            ended = stop is not None and stop(training.epoch, score)
+        if processes.agree(1 - ended) == 0:
             break
     return {name: value.cpu() for name, value in training.best.items()}
 
@@ -98,13 +112,15 @@ class _Training:
 
     def __init__(self, network: Network, settings: Settings):
         self.network, self.settings = network, settings
-        self.rate, self.part, self.returns = 1.0, settings.batch_size, 0
+        self.rate, self.part, self.returns = 1.0, settings.batch_size // processes.world(), 0
         self.start()
 
     def start(self) -> None:
         """Begin anew, with the same random weights each time."""
         torch.manual_seed(self.settings.seed)
         self.module = self.network.build(self.settings, initialise=True)
+        if processes.world() > 1 and device().type == "cuda":
+            self.module = nn.SyncBatchNorm.convert_sync_batchnorm(self.module)
         self.module.to(device(), memory_format=torch.channels_last)
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(),
@@ -118,8 +134,12 @@ class _Training:
         self.average: AveragedModel | None = None
         self.epoch, self.best = 0, {}
 
-    def begin_average(self) -> None:
+    def begin(self) -> None:
         """Start the moving average at the present weights, where the settings ask for one."""
+        self.losses: nn.Module = _Losses(self.network, self.module, self.settings)
+        if processes.world() > 1:
+            # Slim variants leave stages of the backbone unused.
+            self.losses = DistributedDataParallel(self.losses, find_unused_parameters=True)
         if self.settings.moving_average:
             self.average = AveragedModel(
                 self.module,
@@ -149,7 +169,7 @@ class _Training:
     def load(self, saved: dict[str, Any]) -> None:
         """Go on from what :meth:`content` gave."""
         self.module.load_state_dict(saved["model"])
-        self.begin_average()
+        self.begin()
         if self.average is not None:
             self.average.load_state_dict(saved["average"])
         self.optimizer.load_state_dict(saved["optimizer"])
@@ -160,16 +180,29 @@ class _Training:
         self.returns = max(self.returns, saved["returns"])
 
 
+class _Losses(nn.Module):
+    """From a batch to its losses: the call that processes have to meet at."""
+
+    def __init__(self, network: Network, module: nn.Module, settings: Settings):
+        super().__init__()
+        self.module = module
+        self._network, self._settings = network, settings
+
+    def forward(self, batch: Any) -> dict[str, torch.Tensor]:
+        return self._network.losses(self.module, batch, self._settings)
+
+
 def _restore(training: _Training, work: Path, history: History) -> None:
     """Go on from the last readable checkpoint, or begin."""
     saved = checkpoints.latest(work)
     if saved is None:
         pretrained.begin(training.module, training.settings, _LOG)
         checkpoints.begin(training.module, work)
-        training.begin_average()
+        training.begin()
         return
     training.load(saved)
-    history.resume(saved["history"], saved["epoch"])
+    if processes.rank() == 0:
+        history.resume(saved["history"], saved["epoch"])
 
 
 def _return(training: _Training, work: Path, history: History) -> None:
@@ -236,7 +269,10 @@ def _train_epoch(training: _Training, films: TrainingFilms, history: History) ->
         found = _step(training, parts, rate, clock)
         for name, value in found.items():
             losses[name] += value / settings.epoch_iterations
-        history.progress(epoch + 1, number + 1, settings.epoch_iterations, sum(found.values()))
+        if processes.rank() == 0:
+            history.progress(epoch + 1, number + 1, settings.epoch_iterations, sum(found.values()))
+    if processes.rank():
+        return
     history.add(
         epoch + 1,
         "train",
@@ -260,9 +296,9 @@ def _step(training: _Training, parts: list[Any], rate: float, clock: _Clock) -> 
         with torch.autocast(
             device().type, training.network.precision, enabled=device().type == "cuda"
         ):
-            losses = training.network.losses(training.module, batch, training.settings)
+            losses = training.losses(batch)
         loss = sum(losses.values()) * share
-        if not math.isfinite(float(loss.detach())):
+        if not processes.agree(math.isfinite(float(loss.detach()))):
             raise FloatingPointError
         clock.lap("forward")
         training.scaler.scale(loss).backward()
@@ -284,10 +320,13 @@ def _batches(training: _Training, films: TrainingFilms) -> Iterator[list[tuple[A
     settings, network = training.settings, training.network
     passes = Passes(len(films), settings.epoch_iterations * settings.batch_size, settings.seed)
     passes.set_epoch(training.epoch)
+    share = [
+        draw for number, draw in enumerate(passes) if number % processes.world() == processes.rank()
+    ]
     loader = DataLoader(
         Items(films, partial(network.example, settings=settings)),
-        batch_size=settings.batch_size,
-        sampler=passes,
+        batch_size=settings.batch_size // processes.world(),
+        sampler=share,
         num_workers=loader_workers(),
         pin_memory=False,
         collate_fn=partial(_in_parts, network, training.part),

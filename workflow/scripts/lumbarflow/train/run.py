@@ -7,7 +7,8 @@ import json
 import logging
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -15,13 +16,13 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import networks
-from ..networks import anchors
 from ..errors import InputError
 from ..files import atomic_path, read_json, write_json, write_text
 from ..linking import link
-from ..networks.base import Settings, device, parameter_count
+from ..networks import anchors
+from ..networks.base import Network, Settings, device, parameter_count
 from ..prepare.coco import training_digest
-from . import checkpoints, films, loop
+from . import checkpoints, films, loop, processes
 from .history import History
 
 PREVIOUS = "previous.pth"
@@ -41,6 +42,7 @@ def train(
     work: Path,
     log: logging.Logger,
     stop: loop.Stop | None = None,
+    gpus: int = 1,
 ) -> dict[str, Any]:
     """Train `model` and write its weights, history and record.
 
@@ -63,6 +65,7 @@ def train(
         work: folder for checkpoints.
         log: where progress is told.
         stop: may end the training early; see :data:`lumbarflow.train.loop.Stop`.
+        gpus: how many of them share each batch, as far as the machine has them.
 
     Returns:
         The record, as it is written.
@@ -73,7 +76,8 @@ def train(
     torch.set_num_threads(threads)
     started = time.monotonic()
     size = canvas(parameters, coco)
-    subsets = [films.load(coco, masks, pictures, name, size) for name in ("train", "val")]
+    load = partial(_subsets, coco, masks, pictures, size)
+    subsets = load()
     settings = make_settings(parameters, size, subsets[0])
     data = _key(coco, parameters, size)
     subset_ids = {name: _ids(coco, name) for name in ("train", "val", "test")}
@@ -97,7 +101,9 @@ def train(
     )
     history = History(folder / "history.jsonl", settings.epochs, log)
     network = networks.load(model)
-    state = loop.fit(network, *subsets, settings, folder, history, stop)
+    count = max(1, min(gpus, torch.cuda.device_count()))
+    state = processes.run(count, partial(_fit, network, load, settings, folder, history, stop))
+    history.rows = checkpoints.latest(folder)["history"]
     module = network.build(settings)
     module.load_state_dict(state)
     chosen = network.choose(module.to(device()).eval(), subsets[1], settings)
@@ -138,6 +144,24 @@ def train(
         time.monotonic() - started,
     )
     return record
+
+
+def _subsets(
+    coco: Path, masks: Path, pictures: Path, size: tuple[int, int]
+) -> list[films.TrainingFilms]:
+    return [films.load(coco, masks, pictures, name, size) for name in ("train", "val")]
+
+
+def _fit(
+    network: Network,
+    load: Callable[[], list[films.TrainingFilms]],
+    settings: Settings,
+    folder: Path,
+    history: History,
+    stop: loop.Stop | None,
+) -> dict[str, Any]:
+    # Each process opens the films itself: they are files in memory, shared by all.
+    return loop.fit(network, *load(), settings, folder, history, stop)
 
 
 def canvas(parameters: Mapping[str, Any], coco: Path) -> tuple[int, int]:
