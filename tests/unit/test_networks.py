@@ -25,7 +25,7 @@ from lumbarflow.files import read_grey
 from lumbarflow.networks import detection, semantic
 from lumbarflow.networks.base import Settings
 from lumbarflow.predict.table import predict
-from lumbarflow.train import checkpoints, run
+from lumbarflow.train import checkpoints, loop, run
 from lumbarflow.train.films import Polygon, load, scale_points
 from lumbarflow.train.history import History
 
@@ -385,6 +385,20 @@ def test_the_canvas_and_the_epoch_are_chosen_where_none_is_given(data, tmp_path)
     assert [row["epoch"] for row in history] == [1, 1, 2, 2]
 
 
+@pytest.mark.usefixtures("small")
+def test_the_batch_is_chosen_once_where_none_is_given(data, tmp_path, monkeypatch):
+    def resume(found):
+        monkeypatch.setattr(loop, "largest_batch", lambda *_: found)
+        return interrupt("small", data, tmp_path, monkeypatch, at, batch_size=None, iterations=6)
+
+    at = 2, "train"
+    resume(3)
+    at = 3, "train"
+    resume(2)  # another machine: what was begun goes on
+    train("small", data, tmp_path, batch_size=None, iterations=6)
+    assert run.read_weights(tmp_path / "model.pth").settings.batch_size == 3
+
+
 def test_targets_of_a_detector_cover_what_the_masks_do(data):
     films = load(*data, "train", (160, 96))
     for bits, polygons in zip(films.bits, films.polygons, strict=True):
@@ -542,8 +556,8 @@ assert Path(networks.__file__).is_relative_to(sys.argv[1])
 folder = Path(sys.argv[2])
 outputs = {name: folder / name for name in ("weights", "history", "record")}
 prepared, pictures = tiny_films.write(folder)
-train("one_layer", prepared / "coco", prepared / "masks", pictures, tiny_films.parameters(), 1, outputs,
-      folder / "checkpoints", logging.getLogger())
+train("one_layer", prepared / "coco", prepared / "masks", pictures, tiny_films.parameters(), 1,
+      outputs, folder / "checkpoints", logging.getLogger())
 print(",".join(networks.available()))
 """
 

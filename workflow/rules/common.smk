@@ -129,6 +129,11 @@ def gpu_request(wildcards=None):
     return int(wish == "always" or (wish == "auto" and (named or gpu_present())))
 
 
+def gpus_of_a_training(wildcards=None):
+    """As many as share each batch, where there is one to ask for."""
+    return gpu_request() * config["training"]["gpus_per_network"]
+
+
 def network_settings(model):
     """What the weights of a network depend on; its title in tables is not among it."""
     return {

@@ -19,7 +19,7 @@ rule train:
         "../../envs/train.yaml"
     threads: 8
     resources:
-        gpu=gpu_request,
+        gpu=gpus_of_a_training,
         mem_mb=12000,
         runtime=2880,
     params:

@@ -5,7 +5,8 @@ from lumbarflow.jobs import job
 from lumbarflow.train.run import train
 
 with job(snakemake) as log:
-    gpu.use(snakemake.resources.get("gpu", 0))
+    gpus = snakemake.resources.get("gpu", 0)
+    gpu.use(gpus)
     masks = Path(snakemake.input.masks)
     weights = Path(snakemake.output.weights)
     train(
@@ -18,4 +19,5 @@ with job(snakemake) as log:
         {key: Path(path) for key, path in snakemake.output.items()},
         weights.parent / "checkpoints",
         log,
+        gpus=gpus,
     )

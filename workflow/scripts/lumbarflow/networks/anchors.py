@@ -1,1 +1,2 @@
-def of_films(films): return None
+def of_films(films):
+    return None

@@ -1,1 +1,2 @@
-def begin(module, settings, log): pass
+def begin(module, settings, log):
+    pass

@@ -13,6 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ from .history import History
 from .schedule import learning_rate_factor
 
 _GRADIENT_NORM = 5.0
+_MEMORY_SHARE = 0.85  # of the GPU's memory that a tried batch may take
 _RETURNS = 3  # to the last checkpoint, each with half the rate, before a training is given up
 
 _LOG = logging.getLogger(__name__)
@@ -105,6 +107,44 @@ def fit(
         if processes.agree(1 - ended) == 0:
             break
     return {name: value.cpu() for name, value in training.best.items()}
+
+
+def largest_batch(
+    network: Network, films: TrainingFilms, settings: Settings, most: int = 32
+) -> int:
+    """The largest power of two of films that a step on this machine's GPU has memory for.
+
+    On a CPU, where a larger batch is not faster, it is 4.
+
+    Args:
+        network: what is trained.
+        films: some of them are tried.
+        settings: of the network; its batch size does not matter.
+        most: where to stop.
+    """
+    if device().type == "cpu":
+        return 4
+    fitting = network.smallest_batch
+    while fitting < most:
+        training = _Training(network, replace(settings, batch_size=2 * fitting))
+        training.begin()
+        # A step takes a little more later on: objects differ in number, and memory fragments.
+        torch.cuda.set_per_process_memory_fraction(_MEMORY_SHARE)
+        examples = [
+            network.example(films, number % len(films), None, settings=settings)
+            for number in range(2 * fitting)
+        ]
+        try:
+            _step(training, _in_parts(network, 2 * fitting, examples), 0.0, _Clock())
+        except torch.OutOfMemoryError:
+            break
+        finally:
+            torch.cuda.set_per_process_memory_fraction(1.0)
+            del training
+            torch.cuda.empty_cache()
+        fitting *= 2
+    _LOG.info("a batch of %d films fits the memory", fitting)
+    return fitting
 
 
 class _Training:

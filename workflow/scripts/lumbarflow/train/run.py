@@ -90,6 +90,10 @@ def train(
     if previous is not None:
         start = {"state_dict": previous["state_dict"], "seen": previous["seen"]}
         checkpoints.save(folder / checkpoints.START, start)
+    network = networks.load(model)
+    if parameters["network"]["batch_size"] is None:
+        found = _batch_size(folder, network, subsets[0], settings)
+        settings = make_settings(parameters, size, subsets[0], found)
     log.info(
         "%s: %d training and %d validation films of %d x %d pixels, %d epochs of %d steps on %s",
         model,
@@ -100,7 +104,6 @@ def train(
         device(),
     )
     history = History(folder / "history.jsonl", settings.epochs, log)
-    network = networks.load(model)
     count = max(1, min(gpus, torch.cuda.device_count()))
     state = processes.run(count, partial(_fit, network, load, settings, folder, history, stop))
     history.rows = checkpoints.latest(folder)["history"]
@@ -171,7 +174,10 @@ def canvas(parameters: Mapping[str, Any], coco: Path) -> tuple[int, int]:
 
 
 def make_settings(
-    parameters: Mapping[str, Any], size: tuple[int, int], train: films.TrainingFilms
+    parameters: Mapping[str, Any],
+    size: tuple[int, int],
+    train: films.TrainingFilms,
+    batch_size: int | None = None,
 ) -> Settings:
     """Settings of a network from the configuration and the training films.
 
@@ -179,8 +185,10 @@ def make_settings(
         parameters: see :func:`train`.
         size: rows and columns of the canvas.
         train: the training films.
+        batch_size: films a step, where the configuration leaves it open.
     """
     network = dict(parameters["network"]) | {"size": size}
+    network["batch_size"] = network["batch_size"] or batch_size or 1
     if network["epoch_iterations"] is None:  # one pass
         network["epoch_iterations"] = max(1, len(train) // network["batch_size"])
     return Settings(
@@ -278,6 +286,16 @@ def _keep_latest(work: Path, key: str) -> None:
 def _plain(settings: Settings) -> dict[str, Any]:
     pairs = {"size": list(settings.size), "normalisation": list(settings.normalisation)}
     return vars(settings) | pairs
+
+
+def _batch_size(
+    folder: Path, network: Network, train: films.TrainingFilms, settings: Settings
+) -> int:
+    """What fits the memory, found once: a resumed training goes on with the same batches."""
+    path = folder / "batch_size.json"
+    if not path.exists():
+        write_json(path, loop.largest_batch(network, train, settings))
+    return read_json(path)
 
 
 def _key(coco: Path, parameters: Mapping[str, Any], size: tuple[int, int]) -> str:
