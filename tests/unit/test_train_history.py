@@ -96,6 +96,17 @@ def test_what_else_is_known_follows_the_common_keys(tmp_path):
     assert row["learning_rate"] == 0.000123457
 
 
+def test_losses_are_told_by_name_where_there_are_several(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    history = History(tmp_path / "history.jsonl", 2, log)
+    for epoch, losses in enumerate([{"dice": 0.5}, {"dice": 0.25, "mask": 0.5}], start=1):
+        history.add(epoch, "train", sum(losses.values()), {}, 2.0, 8, losses=losses)
+        history.add(epoch, "val", None, {"dice": 0.25}, 1.0, 2)
+    one, two = caplog.messages
+    assert "training loss 0.500, validation" in one
+    assert "training loss 0.750 (dice 0.250, mask 0.500), validation" in two
+
+
 class Clock:
     """A monotonic clock that is set by hand."""
 

@@ -131,12 +131,14 @@ class History:
 
     def _tell(self, epoch: int) -> None:
         rows = {row["split"]: row for row in self.rows if row["epoch"] == epoch}
-        loss = rows.get("train", {}).get("loss")
+        train = rows.get("train", {"loss": None})
+        loss = "-" if train["loss"] is None else f"{train['loss']:.3f}"
+        losses = [f"{name} {value:.3f}" for name, value in train.get("losses", {}).items()]
         self._log.info(
             "epoch %d of %d: training loss %s, validation Dice %.3f, %s",
             epoch,
             self.epochs,
-            "-" if loss is None else f"{loss:.3f}",
+            f"{loss} ({', '.join(losses)})" if len(losses) > 1 else loss,
             rows["val"]["metrics"]["dice"],
             self._left(epoch),
         )
