@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import logging
 import re
 import sys
 import types
@@ -29,6 +30,7 @@ from lumbarflow.measure.changes import COLUMNS as CHANGES
 from lumbarflow.measure.cohort import LABELLED
 from lumbarflow.measure.film import MEASUREMENTS, VERTEBRAE
 from lumbarflow.prepare.splits import make_splits
+from lumbarflow.train.history import History
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -225,6 +227,12 @@ def test_columns_in_results_are_those_of_the_code():
     }
     for heading, table in tables.items():
         assert columns(heading) == list(table), heading
+
+
+def test_keys_of_the_history_in_results_are_those_of_the_code(tmp_path):
+    history = History(tmp_path / "history.jsonl", 1, logging.getLogger("lumbarflow.test"))
+    history.add(1, "train", 1.0, {}, 1.0, 1, times={}, losses={}, learning_rate=0.1)
+    assert columns("models") == list(history.rows[0])
 
 
 def test_quality_checks_in_the_page_are_those_of_the_code():

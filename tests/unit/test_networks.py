@@ -174,6 +174,7 @@ def test_training(model, trained):
         "history.jsonl",
         "model.pth",
         "run.json",
+        "tensorboard",
     ]
 
 

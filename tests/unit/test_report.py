@@ -21,7 +21,7 @@ from lumbarflow.errors import InputError
 from lumbarflow.evaluate.tables import Reference, paper_order, score_masks, summarise
 from lumbarflow.files import write_json, write_png, write_table, write_text
 from lumbarflow.prepare.masks import bit_mask, rasterise
-from lumbarflow.report.figures import class_colours, learning_curves, overlay, shrink
+from lumbarflow.report.figures import class_colours, duration, learning_curves, overlay, shrink
 from lumbarflow.report.page import MAX_FINDING_PICTURES, build_page, build_report
 from lumbarflow.rle import encode
 
@@ -432,11 +432,72 @@ def test_shrink_keeps_kind_and_proportions():
     assert np.array_equal(shrink(mask, 50), mask[::2, ::2])
 
 
-def test_learning_curves_stand_missing_values():
-    history = pd.DataFrame(
-        {"epoch": [1, 1], "split": ["train", "val"], "loss": [0.5, np.nan], "dice": [np.nan] * 2}
+def history(epochs, split="train", **columns):
+    """Rows of a history; columns that are not given are NaN."""
+    names = ("loss", "dice", "seconds", "data", "forward", "backward", "step")
+    return pd.DataFrame(
+        {"epoch": epochs, "split": split}
+        | {name: columns.get(name, [np.nan] * len(epochs)) for name in names}
     )
-    address = learning_curves({"U-Net": history})
-    kind, data = address.split(",")
+
+
+def drawing(histories):
+    """The SVG of learning curves as text; in it are comments with the texts that it shows."""
+    kind, data = learning_curves(histories).split(",")
     assert kind == "data:image/svg+xml;base64"
-    assert base64.b64decode(data).startswith(b"<?xml")
+    return base64.b64decode(data).decode()
+
+
+def shown(histories):
+    return re.findall("<!-- (.*?) -->", drawing(histories))
+
+
+def test_learning_curves_stand_missing_values():
+    rows = [history([1], loss=[0.5]), history([1], "val")]
+    assert drawing({"U-Net": pd.concat(rows)}).startswith("<?xml")
+
+
+def test_letters_of_learning_curves_have_one_size_whatever_the_number_of_networks():
+    rows = [history([1, 2], loss=[2.0, 1.0], seconds=[5.0, 5.0])]
+    rows += [history([1, 2], "val", dice=[0.5, 0.6], seconds=[1.0, 1.0])]
+    table = pd.concat(rows)
+    letters = []
+    for count in (1, 2, 5, 8):
+        svg = drawing({f"network {number}": table for number in range(count)})
+        # Drawn in points, and the picture is as large as its drawing.
+        width, height = (re.search(f'{side}="([0-9.]+)pt"', svg)[1] for side in ("width", "height"))
+        assert f'viewBox="0 0 {width} {height}"' in svg
+        letters.append(set(re.findall(r"scale\(([0-9.]+) -\1\)", svg)))
+    assert letters[0] and all(sizes == letters[0] for sizes in letters)
+
+
+def test_learning_curves_mark_the_first_of_the_best_epochs():
+    table = history([1, 2, 3, 4], "val", dice=[0.5, 0.9, 0.9, np.nan])
+    assert {"best 0.900", "in epoch 2"} <= set(shown({"U-Net": table}))
+
+
+def test_where_the_time_went_adds_up():
+    times = {"data": [1.0, 1.0], "forward": [20.0, 22.0], "backward": [30.0, 30.0]}
+    rows = [history([1, 2], seconds=[76.0, 74.0], step=[20.0, 20.0], **times)]
+    rows += [history([1, 2], "val", dice=[0.5, 0.6], seconds=[24.0, 26.0])]
+    texts = shown({"U-Net": pd.concat(rows)})
+    assert [text for text in texts if text.endswith("%")] == ["21 %", "30 %", "20 %", "25 %"]
+    assert "time: 3 min" in texts
+    # Data are in the bar though too narrow for a number: 1 %, and 3 % of what was not measured.
+    parts = ["data", "forward", "backward", "optimiser", "rest of training", "validation"]
+    assert texts[-6:] == parts
+
+
+def test_histories_without_times_show_training_undivided():
+    rows = [history([1], seconds=[30.0]), history([1], "val", dice=[0.5], seconds=[10.0])]
+    texts = shown({"U-Net": pd.concat(rows)})
+    assert [text for text in texts if text.endswith("%")] == ["75 %", "25 %"]
+    assert texts[-2:] == ["rest of training", "validation"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.2, "0 s"), (99.4, "99 s"), (99.6, "2 min"), (3569, "59 min"), (3571, "1 h 00 min")],
+)
+def test_durations_are_told_in_words(seconds, text):
+    assert duration(seconds) == text

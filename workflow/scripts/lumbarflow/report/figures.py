@@ -10,8 +10,10 @@ import cv2
 import matplotlib
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 #: Okabe and Ito, "Color Universal Design" (2008): told apart with every kind of colour vision.
@@ -38,6 +40,19 @@ STYLE = {
     "lines.linewidth": 1.6,
     "lines.markersize": 3,
 }
+#: Seconds of a training epoch by what they went into, as in `history.jsonl`, and their names.
+TIMES = {"data": "data", "forward": "forward", "backward": "backward", "step": "optimiser"}
+#: Of the parts of a bar, all of them light enough for dark figures.
+_TIME_COLOURS = {
+    "data": "#56b4e9",
+    "forward": "#f0e442",
+    "backward": "#e69f00",
+    "optimiser": "#cc79a7",
+    "rest of training": "#d9dee4",
+    "validation": "#999999",
+}
+_SERIES = {"train": {"color": TRAIN, "marker": "o"}, "val": {"color": VALIDATION, "marker": "s"}}
+_BEST = {"color": "#52606d", "linewidth": 1, "linestyle": (0, (2, 2))}
 
 
 def class_colours(classes: Sequence[str]) -> dict[str, tuple[int, int, int]]:
@@ -90,42 +105,108 @@ def jpeg_uri(image: np.ndarray) -> str:
 
 
 def learning_curves(histories: Mapping[str, pd.DataFrame]) -> str:
-    """Loss and validation Dice by epoch, a column of panels for each model.
+    """Loss and validation Dice by epoch, and where the time went: a column for each model.
 
     Args:
-        histories: by display name; columns epoch, split (`train` or `val`), loss and dice, with
-            NaN where a value was not recorded.
+        histories: by display name; columns epoch, split (`train` or `val`), loss, dice and
+            seconds, and of these seconds :data:`TIMES`; NaN where a value was not recorded.
 
     Returns:
-        An SVG drawing as a `data:` address; the same input gives the same bytes.
+        An SVG drawing as a `data:` address; the same input gives the same bytes. Its letters have
+        one size whatever the number of models: it has to be shown at its own size.
     """
+    shares = {name: _time_shares(history) for name, history in histories.items()}
+    parts = [part for part in _TIME_COLOURS if any(part in share for share in shares.values())]
+    columns = 3 if len(histories) <= 2 else len(_TIME_COLOURS)
+    size = (0.4 + 2.2 * max(len(histories), 2), 4.6 + 0.2 * -(-len(parts) // columns))
     with matplotlib.rc_context(STYLE):
-        figure = Figure(figsize=(2.3 * max(len(histories), 2), 3.9), layout="constrained")
-        axes = figure.subplots(2, len(histories), sharex="col", squeeze=False)
-        for (name, history), (loss, dice) in zip(histories.items(), axes.T, strict=True):
+        figure = Figure(figsize=size, layout="constrained")
+        axes = figure.subplots(
+            3, len(histories), squeeze=False, gridspec_kw={"height_ratios": (1, 1, 0.16)}
+        )
+        for (name, history), (loss, dice, bar) in zip(histories.items(), axes.T, strict=True):
             loss.set_title(name, fontsize=10, fontweight="bold", color=INK, loc="left")
-            # Epochs without a value are left out; markers keep single points visible.
-            for axis, column, split, colour in (
-                (loss, "loss", "train", TRAIN),
-                (loss, "loss", "val", VALIDATION),
-                (dice, "dice", "val", VALIDATION),
-            ):
-                points = history[history["split"] == split].dropna(subset=[column])
-                if len(points):
-                    axis.plot(points["epoch"], points[column], color=colour, marker="o")
+            loss.sharex(dice)
+            loss.tick_params(labelbottom=False)
+            _curve(loss, history, "loss", "train")
+            _curve(loss, history, "loss", "val")
+            _curve(dice, history, "dice", "val")
+            _best_epoch(loss, dice, history)
             # Losses of different networks are different functions: only Dice has one scale.
             dice.set_ylim(0, 1.02)
             dice.set_xlabel("epoch")
-            dice.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+            dice.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5, min_n_ticks=1))
+            _time_bar(bar, shares[name], history["seconds"].sum())
         axes[0, 0].set_ylabel("loss")
         axes[1, 0].set_ylabel("validation Dice")
-        axes[0, 0].legend(
-            [Line2D([], [], color=TRAIN), Line2D([], [], color=VALIDATION)],
-            ["training", "validation"],
-            frameon=False,
-            fontsize=8,
-        )
+        keys = {
+            "training": Line2D([], [], **_SERIES["train"]),
+            "validation": Line2D([], [], **_SERIES["val"]),
+            "best epoch": Line2D([], [], **_BEST),
+        }
+        legend = {"frameon": False, "fontsize": 8, "handlelength": 1.6}
+        figure.legend(keys.values(), keys, loc="outside upper left", ncols=3, **legend)
+        if parts:
+            keys = {part: Patch(color=_TIME_COLOURS[part]) for part in parts}
+            figure.legend(keys.values(), keys, loc="outside lower left", ncols=columns, **legend)
         return svg_uri(figure)
+
+
+def duration(seconds: float) -> str:
+    """A duration in words: `45 s`, `12 min` or `3 h 05 min`."""
+    if seconds < 99.5:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _curve(axis: Axes, history: pd.DataFrame, column: str, split: str) -> None:
+    # Epochs without a value are left out; markers keep single points visible.
+    points = history[history["split"] == split].dropna(subset=[column])
+    every = 1 + len(points) // 15
+    axis.plot(points["epoch"], points[column], markevery=every, **_SERIES[split])
+
+
+def _best_epoch(loss: Axes, dice: Axes, history: pd.DataFrame) -> None:
+    """Mark the epoch whose weights are kept: the first of the highest validation Dice."""
+    rows = history[history["split"] == "val"].dropna(subset=["dice"])
+    if rows.empty:
+        return
+    best = rows.loc[rows["dice"].idxmax()]
+    for axis in (loss, dice):
+        axis.axvline(best["epoch"], zorder=1, **_BEST)
+    text = f"best {best['dice']:.3f}\nin epoch {best['epoch']:.0f}"
+    height, side = (0.06, "bottom") if best["dice"] > 0.4 else (0.94, "top")  # off the curve
+    dice.text(
+        0.97, height, text, transform=dice.transAxes, ha="right", va=side, color=INK, fontsize=8,
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
+    )  # fmt: skip
+
+
+def _time_shares(history: pd.DataFrame) -> dict[str, float]:
+    """The share of all seconds of each part of :data:`_TIME_COLOURS` that took any."""
+    training = history[history["split"] == "train"]
+    seconds = {TIMES[column]: training[column].sum() for column in TIMES}
+    seconds["rest of training"] = max(0.0, training["seconds"].sum() - sum(seconds.values()))
+    seconds["validation"] = history.loc[history["split"] == "val", "seconds"].sum()
+    total = sum(seconds.values())
+    return {part: value / total for part, value in seconds.items() if value > 0}
+
+
+def _time_bar(axis: Axes, shares: Mapping[str, float], seconds: float) -> None:
+    left = 0.0
+    for part, share in shares.items():
+        axis.barh(0, share, left=left, color=_TIME_COLOURS[part], edgecolor="white", linewidth=0.8)
+        if share >= 0.15:  # narrower parts have no room for a number
+            axis.text(
+                left + share / 2, 0, f"{100 * share:.0f} %", ha="center", va="center", fontsize=7.5,
+                color=INK,
+            )  # fmt: skip
+        left += share
+    axis.set(xlim=(0, 1), xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+    if shares:
+        axis.set_xlabel(f"time: {duration(seconds)}")
 
 
 def svg_uri(figure: Figure) -> str:

@@ -22,7 +22,7 @@ from ..files import read_grey, read_json, write_text
 from ..prepare.masks import rasterise
 from ..rle import decode
 from .annotators import agreement_section
-from .figures import class_colours, jpeg_uri, learning_curves, overlay, shrink
+from .figures import TIMES, class_colours, duration, jpeg_uri, learning_curves, overlay, shrink
 from .findings import SEVERITIES, finding_pictures, worst_first
 from .labelling import labelling_section
 from .reading import missing, read_table
@@ -329,13 +329,12 @@ def _dice_rows(
 
 
 def _run_row(name: str, run: Mapping[str, Any]) -> dict[str, Any]:
-    minutes = round(run["seconds"] / 60)
     return {
         "name": name,
         "parameters": f"{run['parameters'] / 1e6:.2f} M",
         "epochs": run["epochs"],
         "best_epoch": run["best_epoch"],
-        "time": f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min",
+        "time": duration(run["seconds"]),
         "device": run["device"],
         "seed": run["seed"],
     }
@@ -433,7 +432,7 @@ def _read_json(path: Path) -> Any:
 
 
 def _read_history(path: Path) -> pd.DataFrame:
-    """One row for each epoch and split, with epoch, split, loss and dice."""
+    """One row for each epoch and split, with the columns of :func:`~.figures.learning_curves`."""
     try:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
     except FileNotFoundError:
@@ -443,10 +442,14 @@ def _read_history(path: Path) -> pd.DataFrame:
             f"{path} has a line that is not JSON ({error.msg}): remove it and train again."
         ) from None
     rows = [
-        (line["epoch"], line["split"], line["loss"], line["metrics"].get("dice")) for line in lines
+        {key: line[key] for key in ("epoch", "split", "loss", "seconds")}
+        | {"dice": line["metrics"].get("dice")}
+        | {part: line.get("times", {}).get(part) for part in TIMES}
+        for line in lines
     ]
-    history = pd.DataFrame(rows, columns=["epoch", "split", "loss", "dice"])
-    history = history.astype({"loss": float, "dice": float})
+    numbers = ["loss", "dice", "seconds", *TIMES]
+    history = pd.DataFrame(rows, columns=["epoch", "split", *numbers])
+    history = history.astype(dict.fromkeys(numbers, float))
     # A resumed training may write an epoch again; the later line is the one that counts.
     return history.drop_duplicates(["epoch", "split"], keep="last").sort_values("epoch")
 

@@ -47,10 +47,12 @@ def latest(work: Path) -> dict[str, Any] | None:
     return None
 
 
-def rotate(work: Path) -> None:
-    """Keep the last checkpoint as the one before: the next may be damaged."""
-    if (work / LAST).exists():
-        (work / LAST).replace(work / BEFORE)
+def save_latest(work: Path, content: dict[str, Any]) -> None:
+    """Write the checkpoint of the training in `work`, and keep the one before."""
+    with atomic_path(work / LAST) as temporary:
+        torch.save(content, temporary)
+        if (work / LAST).exists():
+            (work / LAST).replace(work / BEFORE)
 
 
 def begin(model: torch.nn.Module, work: Path) -> None:

@@ -99,10 +99,7 @@ def fit(
         ended = False
         if processes.rank() == 0:
             score = _validate(training, validation, history)
-            checkpoints.rotate(work)
-            checkpoints.save(
-                work / checkpoints.LAST, training.content() | {"history": history.rows}
-            )
+            checkpoints.save_latest(work, training.content() | {"history": history.rows})
             ended = stop is not None and stop(training.epoch, score)
         if processes.agree(1 - ended) == 0:
             break
@@ -247,7 +244,6 @@ def _restore(training: _Training, work: Path, history: History) -> None:
 
 def _return(training: _Training, work: Path, history: History) -> None:
     training.start()
-    history.rows = []
     _restore(training, work, history)
 
 

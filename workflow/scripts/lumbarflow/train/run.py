@@ -24,6 +24,7 @@ from ..networks.base import Network, Settings, device, parameter_count
 from ..prepare.coco import training_digest
 from . import checkpoints, films, loop, processes
 from .history import History
+from .tensorboard import TensorBoard
 
 PREVIOUS = "previous.pth"
 """The latest weights of a network, within its folder of checkpoints."""
@@ -103,7 +104,8 @@ def train(
         settings.epoch_iterations,
         device(),
     )
-    history = History(folder / "history.jsonl", settings.epochs, log)
+    board = TensorBoard(outputs["weights"].parent / "tensorboard")
+    history = History(folder / "history.jsonl", settings.epochs, log, board)
     count = max(1, min(gpus, torch.cuda.device_count()))
     state = processes.run(count, partial(_fit, network, load, settings, folder, history, stop))
     history.rows = checkpoints.latest(folder)["history"]
