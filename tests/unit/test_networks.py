@@ -377,8 +377,10 @@ def test_the_canvas_and_the_epoch_are_chosen_where_none_is_given(data, tmp_path)
     assert [row["epoch"] for row in history] == [1, 1, 2, 2]
 
 
-def test_targets_of_a_detector_cover_what_the_masks_do(data):
-    films = load(*data, "train", (160, 96))
+def test_targets_of_a_detector_cover_what_the_masks_do(data, tmp_path):
+    prepared, pictures = data
+    folders = prepared / "coco", prepared / "masks", pictures
+    films = load(*folders, "train", (160, 96), tmp_path)
     for bits, polygons in zip(films.bits, films.polygons, strict=True):
         contours = [(polygon.class_index, polygon.points) for polygon in polygons]
         truth = detection._truth(contours, bits.shape)
