@@ -89,7 +89,7 @@ class Change:
         return self._shut(cv2.warpAffine(bits, self.matrix, size, flags=cv2.INTER_NEAREST))
 
     def points(self, points: np.ndarray) -> np.ndarray:
-        """The moved outline (N x 2), cut at the shutters: its number of points may change, also to 0."""
+        """The moved outline (N x 2), cut at the shutters: to no point where it is hidden."""
         moved = points @ self.matrix[:, :2].T + self.matrix[:, 2]
         if self.opening is None:
             return moved
@@ -120,10 +120,10 @@ class Change:
                     (0, 0),
                     self.reach,
                 )
-                for image in (film, picture * film)
+                for image in (255 * film, picture * film)
             )
             # Surroundings are those within the film: its border is not a dark neighbour.
-            surroundings = levels / np.maximum(weights, 0.05)
+            surroundings = 255 * levels / np.maximum(weights, 5)
             mean = cv2.mean(picture, film)[0]
             field += (self.broad - self.detail) * surroundings + (1 - self.broad) * mean
         if self.shading:
@@ -172,7 +172,7 @@ def draw(rng: np.random.Generator, size: tuple[int, int], limits: Mapping[str, f
         size: rows and columns.
         limits: `training.augmentation` of the configuration; what is not among them stays as it is.
     """
-    rows, columns = size
+    edge = size[0] * _EDGE
 
     def either(name: str) -> float:
         return rng.uniform(-1, 1) * limits.get(name, 0)
@@ -199,10 +199,10 @@ def draw(rng: np.random.Generator, size: tuple[int, int], limits: Mapping[str, f
         broad=-local if turned else 1 + either("local_contrast"),
         reach=rng.uniform(1.5, 5),
         shading=255 * half("shading"),
-        blur=max(0.0, -sharpness) * rows * _EDGE,
+        blur=max(0.0, -sharpness) * edge,
         sharpening=max(0.0, sharpness) * _SHARPENING,
         noise=255 * half("noise"),
-        grain=max(0.0, rng.uniform(-1, 1)) * rows * _EDGE,
+        grain=max(0.0, rng.uniform(-1, 1)) * edge,
     )
 
 

@@ -99,7 +99,7 @@ def _screws(layer: np.ndarray, rng: np.random.Generator, opacity: int) -> None:
         cv2.polylines(layer, threads, False, opacity, thin, cv2.LINE_AA, _SHIFT)
         top = [_fixed([head - 0.8 * width * across, head + 0.8 * width * across])]
         cv2.polylines(layer, top, False, opacity, max(1, round(width)), cv2.LINE_AA, _SHIFT)
-        head = head + (rng.normal(0, 0.01) * rows, gap)
+        head = head + np.array([rng.normal(0, 0.01) * rows, gap])
 
 
 def _plate(layer: np.ndarray, rng: np.random.Generator, opacity: int) -> None:
