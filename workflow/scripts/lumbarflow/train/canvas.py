@@ -62,7 +62,7 @@ def ready(
         sources: the files that the arrays are made from, an equal number for each film.
         prepare: makes picture and bit mask (rows x columns, uint8) of the film with that number;
             called by several threads.
-        threads: their number; the CPUs that this process may use without.
+        threads: their number; without, that of the CPUs.
 
     Raises:
         InputError: `prepare` raises it, or the disk does not give back what was written.
@@ -78,7 +78,7 @@ def ready(
                 os.utime(folder)
             _tidy(cache, subset, key)
             return found
-        _make(folder, subset, (films, *canvas), prepare, threads or len(os.sched_getaffinity(0)))
+        _make(folder, subset, (films, *canvas), prepare, threads or os.cpu_count() or 1)
     raise InputError(
         f"{folder} cannot be read as it was written: check the disk, or set `results` to a folder "
         "on another one."

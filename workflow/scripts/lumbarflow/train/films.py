@@ -137,7 +137,7 @@ def load(
         canvas: rows and columns.
         cache: the folder that keeps films ready, for all networks; see :mod:`.canvas`. It may be
             removed whenever no training runs.
-        threads: CPU threads that make films ready; all that this process may use without.
+        threads: threads that make films ready; without, as many as there are CPUs.
 
     Raises:
         InputError: the subset is empty, or a film or mask is missing, unreadable or of a wrong
