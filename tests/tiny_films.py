@@ -20,6 +20,13 @@ AUGMENTATION = {
     "shift": 0.06,
     "contrast": 0.25,
     "flip_probability": 0.5,
+    "local_contrast": 0.3,
+    "shading": 0.15,
+    "sharpness": 0.5,
+    "noise": 0.03,
+    "collimation_probability": 0.2,
+    "implant_probability": 0.2,
+    "cutout_probability": 0.2,
 }
 STILL = dict.fromkeys(AUGMENTATION, 0.0)
 """Limits that leave a film as it is."""

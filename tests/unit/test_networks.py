@@ -400,8 +400,8 @@ def test_the_batch_is_chosen_once_where_none_is_given(data, tmp_path, monkeypatc
     assert run.read_weights(tmp_path / "model.pth").settings.batch_size == 3
 
 
-def test_targets_of_a_detector_cover_what_the_masks_do(data):
-    films = load(*data, "train", (160, 96))
+def test_targets_of_a_detector_cover_what_the_masks_do(data, tmp_path):
+    films = load(*data, "train", (160, 96), tmp_path)
     for bits, polygons in zip(films.bits, films.polygons, strict=True):
         contours = [(polygon.class_index, polygon.points) for polygon in polygons]
         truth = detection._truth(contours, bits.shape)

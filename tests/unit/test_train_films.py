@@ -1,8 +1,14 @@
-"""Films on a network's canvas: letterbox, coordinates, errors."""
+"""Films on a network's canvas: letterbox, coordinates, errors, and the cache that keeps them."""
 
 from __future__ import annotations
 
 import json
+import logging
+import os
+import pickle
+import time
+import tracemalloc
+from concurrent.futures import ThreadPoolExecutor
 
 import cv2
 import numpy as np
@@ -14,13 +20,30 @@ from hypothesis import strategies as st
 from lumbarflow.errors import InputError
 from lumbarflow.files import write_json, write_png
 from lumbarflow.prepare.masks import class_planes, rasterise
-from lumbarflow.train.films import fit, full_size, load, place, place_picture, scale_points
+from lumbarflow.train import canvas as canvases
+from lumbarflow.train import films as films_module
+from lumbarflow.train.films import (
+    TrainingFilms,
+    fit,
+    full_size,
+    grey_levels,
+    place,
+    place_picture,
+    scale_points,
+)
 
 CANVAS = 96, 64
 
 sides = st.integers(1, 400)
 sizes = st.tuples(sides, sides)
 unhurried = settings(max_examples=80, deadline=None)
+
+
+def load(data, subset, canvas=CANVAS, cache=None):
+    """Films of `tiny_films.write`, by default with the cache beside them."""
+    prepared, pictures = data
+    folders = prepared / "coco", prepared / "masks", pictures
+    return films_module.load(*folders, subset, canvas, cache or prepared.parent / "cache", 2)
 
 
 def iou(a, b):
@@ -112,8 +135,7 @@ def test_a_pixel_of_the_film_is_a_pixel_of_a_canvas_of_its_size():
 
 @pytest.mark.parametrize("canvas", [(64, 64), (96, 64), (160, 96)])
 def test_load(tmp_path, canvas):
-    prepared, pictures = tiny_films.write(tmp_path)
-    films = load(prepared, pictures, "train", canvas)
+    films = load(tiny_films.write(tmp_path), "train", canvas)
     assert len(films) == 3
     assert films.image_ids == ["train0", "train1", "train2"]
     for picture, bits, polygons in zip(films.pictures, films.bits, films.polygons, strict=True):
@@ -131,12 +153,11 @@ def test_load(tmp_path, canvas):
 
 
 def test_load_of_an_empty_subset_is_a_sentence(tmp_path):
-    prepared, pictures = tiny_films.write(tmp_path, val=0)
     with pytest.raises(InputError, match=r"val\.json holds no film: .*`splits`"):
-        load(prepared, pictures, "val", CANVAS)
+        load(tiny_films.write(tmp_path, val=0), "val")
 
 
-@pytest.mark.parametrize("damage", ["missing", "other size", "no image"])
+@pytest.mark.parametrize("damage", ["missing", "other size", "no image", "16 bits"])
 def test_load_of_a_bad_mask_is_a_sentence(tmp_path, damage):
     prepared, pictures = tiny_films.write(tmp_path)
     mask = prepared / "masks" / "train1.png"
@@ -145,15 +166,25 @@ def test_load_of_a_bad_mask_is_a_sentence(tmp_path, damage):
         write_png(mask, np.zeros((10, 10), np.uint8))
     elif damage == "no image":
         mask.write_bytes(b"not an image")
+    elif damage == "16 bits":
+        write_png(mask, np.zeros(tiny_films.FILM, np.uint16))
     with pytest.raises(InputError, match=r"train1\.png does not fit its film: remove it"):
-        load(prepared, pictures, "train", CANVAS)
+        load((prepared, pictures), "train")
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_load_of_a_film_of_another_size_is_a_sentence(tmp_path):
+    prepared, pictures = tiny_films.write(tmp_path)
+    write_png(pictures / "train2.png", np.zeros((40, 20), np.uint8))
+    with pytest.raises(InputError, match=r"train2\.png is not of the size that .*--forcerun"):
+        load((prepared, pictures), "train")
 
 
 def test_load_of_a_missing_film_is_a_sentence(tmp_path):
     prepared, pictures = tiny_films.write(tmp_path)
     (pictures / "val1.png").unlink()
     with pytest.raises(InputError, match=r"val1\.png is missing"):
-        load(prepared, pictures, "val", CANVAS)
+        load((prepared, pictures), "val")
 
 
 @unhurried
@@ -162,7 +193,7 @@ def test_full_size_holds_every_film(tmp_path_factory, films):
     prepared = tmp_path_factory.mktemp("prepared")
     for number, subset in enumerate(("train", "val", "test")):
         images = [{"height": rows, "width": columns} for rows, columns in films[number::3]]
-        write_json(prepared / "coco" / f"{subset}.json", {"images": images})
+        write_json(prepared / f"{subset}.json", {"images": images})
     canvas = full_size(prepared, ("train", "val", "test"))
     for axis in (0, 1):
         largest = max(film[axis] for film in films)
@@ -189,3 +220,163 @@ def test_networks_see_films_of_weak_contrast_stronger():
     for picture in seen:
         assert picture.shape == (352, 192) and picture.dtype == np.uint8
         assert not picture[box.rows :].any() and not picture[:, box.columns :].any()
+
+
+def same(first, second):
+    return all(
+        first.image_ids == second.image_ids and np.array_equal(getattr(first, name), other)
+        for name, other in (("pictures", second.pictures), ("bits", second.bits))
+    )
+
+
+def folders(cache):
+    return sorted(path.name for path in cache.iterdir())
+
+
+def test_films_are_kept_as_the_network_sees_them(tmp_path):
+    prepared, pictures = tiny_films.write(tmp_path)
+    films = load((prepared, pictures), "train")
+    for name, picture, bits in zip(films.image_ids, films.pictures, films.bits, strict=True):
+        read = cv2.imread(str(pictures / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
+        assert (picture == place_picture(read, CANVAS)).all()
+        mask = cv2.imread(str(prepared / "masks" / f"{name}.png"), cv2.IMREAD_GRAYSCALE)
+        assert (bits == place(mask, CANVAS, cv2.INTER_NEAREST_EXACT)).all()
+    for array in (films.pictures, films.bits):
+        assert isinstance(array, np.memmap)
+        with pytest.raises(ValueError, match="read-only"):
+            array[0, 0, 0] = 1
+
+
+def test_no_film_is_decoded_twice(tmp_path, monkeypatch):
+    data = tiny_films.write(tmp_path)
+    first = load(data, "train")
+
+    def refuse(path):
+        raise AssertionError(path)
+
+    monkeypatch.setattr(films_module, "read_grey", refuse)
+    assert same(load(data, "train"), first)
+    with pytest.raises(AssertionError):
+        load(data, "train", (64, 64))
+
+
+@pytest.mark.parametrize("folder", ["png", "prepared/masks"])
+def test_a_changed_film_or_mask_is_taken_anew(tmp_path, folder):
+    data = tiny_films.write(tmp_path)
+    before = load(data, "train")
+    changed = tmp_path / folder / "train1.png"
+    write_png(changed, cv2.flip(cv2.imread(str(changed), cv2.IMREAD_GRAYSCALE), 1))
+    after = load(data, "train")
+    assert not same(before, after)
+    assert same(after, load(data, "train", cache=tmp_path / "other"))
+    assert (before.pictures[0] == after.pictures[0]).all()
+
+
+@pytest.mark.parametrize("file", ["train-pictures.npy", "train-bits.npy", "train.json"])
+@pytest.mark.parametrize("damage", ["missing", "empty", "cut short", "one byte"])
+def test_damaged_films_are_made_again(tmp_path, caplog, file, damage):
+    data = tiny_films.write(tmp_path)
+    sound = load(data, "train")
+    kept = [np.array(sound.pictures), np.array(sound.bits)]
+    (path,) = (tmp_path / "cache").glob(f"*/{file}")
+    content = bytearray(path.read_bytes())
+    path.unlink()  # the films in use stay mapped
+    if damage != "missing":
+        content[len(content) // 2] ^= 3
+        path.write_bytes(content[: {"empty": 0, "cut short": -9}.get(damage)])
+    caplog.set_level(logging.INFO, "lumbarflow")
+    again = load(data, "train")
+    assert (again.pictures == kept[0]).all() and (again.bits == kept[1]).all()
+    assert "are damaged: making them again" in caplog.text
+    caplog.clear()
+    assert same(load(data, "train"), again)
+    assert not caplog.records
+    assert len(folders(tmp_path / "cache")) == 1
+
+
+def test_jobs_may_make_the_same_films_at_a_time(tmp_path):
+    data = tiny_films.write(tmp_path)
+    alone = load(data, "train", cache=tmp_path / "other")
+    with ThreadPoolExecutor(6) as pool:
+        found = list(pool.map(lambda _: load(data, "train"), range(12)))
+    assert all(same(films, alone) for films in found)
+    assert len(folders(tmp_path / "cache")) == 1
+
+
+def test_films_of_no_use_are_removed_after_days(tmp_path):
+    data = tiny_films.write(tmp_path)
+    cache = tmp_path / "cache"
+    load(data, "train")
+    load(data, "train", (64, 64))
+    load(data, "val")
+    (cache / ".half-made").mkdir()
+    (cache / ".9x9-0.part").mkdir()
+    before = folders(cache)
+    mask = data[0] / "masks" / "train0.png"
+    write_png(mask, np.zeros(tiny_films.FILM, np.uint8))
+    load(data, "train")
+    (new,) = set(folders(cache)) - set(before)  # the old ones may be in use
+    assert len(folders(cache)) == len(before) + 1
+    long_ago = time.time() - 10 * 86_400
+    for folder in cache.iterdir():
+        os.utime(folder, (long_ago, long_ago))
+    load(data, "train")
+    assert (cache / new).stat().st_mtime > time.time() - 3600
+    load(data, "train", (64, 64))
+    kept = {path.parent.name for path in cache.glob("*/val.json")} | {".half-made"}
+    kept |= {new, new.replace("96x64", "64x64")}
+    assert set(folders(cache)) == kept
+
+
+def test_other_processes_get_films_by_their_path(tmp_path):
+    films = load(tiny_films.write(tmp_path), "train", (960, 640))
+    sent = pickle.dumps(films)
+    assert len(sent) < 20_000 < films.pictures.nbytes
+    received = pickle.loads(sent)
+    assert same(received, films)
+    assert isinstance(received.pictures, np.memmap)
+    assert not received.bits.flags.writeable
+    assert [len(p) for p in received.polygons] == [len(p) for p in films.polygons]
+
+
+def test_films_that_are_made_ready_are_never_all_in_memory(tmp_path):
+    made = np.ones((1000, 500), np.uint8)
+    tracemalloc.start()
+    pictures, bits = canvases.ready(
+        tmp_path,
+        "train",
+        made.shape,
+        None,
+        [tmp_path / "a"] * 120,
+        lambda film: (made * film, made),
+        2,
+    )
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert pictures.shape == bits.shape == (60, 1000, 500)
+    assert (pictures[:, 0, 0] == np.arange(60)).all()
+    assert peak < 12 * made.nbytes < pictures.nbytes
+
+
+def test_a_disk_that_loses_what_is_written_is_a_sentence(tmp_path, monkeypatch):
+    data = tiny_films.write(tmp_path)
+    number = iter(range(99))
+    monkeypatch.setattr(canvases, "_checksum", lambda data: next(number))
+    with pytest.raises(InputError, match="check the disk"):
+        load(data, "train")
+
+
+def test_grey_levels_are_those_of_lit_pixels(tmp_path):
+    films = load(tiny_films.write(tmp_path), "train")
+    # An equalised black film is as bright as the shutters on one.
+    black = place_picture(np.zeros(tiny_films.FILM, np.uint8), CANVAS).max()
+    lit = np.array(films.pictures)[np.array(films.pictures) > black].astype(float)
+    mean, deviation = grey_levels(films)
+    assert mean == pytest.approx(lit.mean(), abs=0.5)
+    assert deviation == pytest.approx(lit.std(), abs=0.5)
+
+
+@pytest.mark.parametrize("level, expected", [(0, (128, 64)), (200, (200, 1))])
+def test_grey_levels_of_plain_films(level, expected):
+    plain = np.full((2, *CANVAS), level, np.uint8)
+    assert grey_levels(TrainingFilms(["a", "b"], plain, plain, [[], []])) == expected

@@ -233,7 +233,7 @@ def never(step, count):
 def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("shared")
     prepared, pictures = tiny_films.write(folder, train=4)
-    return partial(run._subsets, prepared / "coco", prepared / "masks", pictures, SIZE)
+    return partial(run._subsets, prepared / "coco", prepared / "masks", pictures, SIZE, 1)
 
 
 def test_two_processes_train_what_one_does(data, tmp_path):

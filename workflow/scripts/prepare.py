@@ -26,6 +26,6 @@ with job(snakemake) as log:
     kept = results / "incoming" / "prepared" / "masks"
     changed = write_masks(kept, records, classes)
     link_files(kept, snakemake.output.masks, "*.png")
-    digests["canvas"] = full_size(path.parent, ("train", "val", "test"))
+    digests["canvas"] = full_size(results / "prepared" / "coco", ("train", "val", "test"))
     write_json(snakemake.output.digests, digests)
     log.info("%d masks, %d of them new or changed", len(records), changed)

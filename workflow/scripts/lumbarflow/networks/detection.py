@@ -154,7 +154,7 @@ def set_backbone(model: Config, settings: Settings) -> None:
 
 def _tensor(picture: np.ndarray) -> torch.Tensor:
     """A picture (rows x columns, uint8) as 3 equal channels."""
-    return torch.from_numpy(np.ascontiguousarray(picture))[None].repeat(3, 1, 1)
+    return torch.from_numpy(np.array(picture))[None].repeat(3, 1, 1)
 
 
 def _sample(image_id: str, canvas: tuple[int, int], scale: float = 1.0) -> DetDataSample:

@@ -1,16 +1,18 @@
-"""The films of a subset, fitted to the network's size and kept in memory."""
+"""The films of a subset, fitted to the network's size and kept ready; see :mod:`.canvas`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
 from ..errors import InputError
 from ..files import read_grey, read_json
+from . import canvas as canvases
 
 _CLIP, _TILES = 3.0, (8, 8)  # of the histogram equalisation
 
@@ -37,15 +39,30 @@ class Polygon:
 
 @dataclass(frozen=True)
 class TrainingFilms:
-    """Films on the canvas: pictures and bit masks (rows x columns, uint8), and polygons."""
+    """Films on the canvas: pictures and bit masks (films x rows x columns, uint8), and polygons.
+
+    Pictures and masks lie in files that all processes of the machine map into their memory, for
+    reading only. Another process gets them by their path: a pickled copy is small.
+    """
 
     image_ids: list[str]
-    pictures: list[np.ndarray]
-    bits: list[np.ndarray]
+    pictures: np.ndarray
+    bits: np.ndarray
     polygons: list[list[Polygon]]
 
     def __len__(self) -> int:
         return len(self.image_ids)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            name: Path(value.filename) if isinstance(value, np.memmap) else value
+            for name, value in vars(self).items()
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            opened = np.load(value, mmap_mode="r") if isinstance(value, Path) else value
+            object.__setattr__(self, name, opened)  # the class is frozen
 
 
 def fit(film_size: tuple[int, int], canvas: tuple[int, int]) -> Letterbox:
@@ -80,12 +97,21 @@ def place_picture(picture: np.ndarray, canvas: tuple[int, int]) -> np.ndarray:
     result = np.zeros(canvas, np.uint8)
     box = fit(picture.shape, canvas)
     small = cv2.resize(picture, (box.columns, box.rows), interpolation=cv2.INTER_AREA)
-    result[: box.rows, : box.columns] = cv2.createCLAHE(_CLIP, _TILES).apply(small)
+    result[: box.rows, : box.columns] = _equalisation().apply(small)
     return result
 
 
+def _equalisation() -> cv2.CLAHE:
+    return cv2.createCLAHE(_CLIP, _TILES)
+
+
 def full_size(coco: Path, subsets: Iterable[str]) -> tuple[int, int]:
-    """The smallest canvas, in multiples of 32, that holds every film without scaling."""
+    """The smallest canvas, in multiples of 32, that holds every film without scaling.
+
+    Args:
+        coco: the folder with `{subset}.json`.
+        subsets: their names.
+    """
     images = [image for subset in subsets for image in read_json(coco / f"{subset}.json")["images"]]
     return tuple(
         -(-max(image[side] for image in images) // 32) * 32 for side in ("height", "width")
@@ -93,54 +119,86 @@ def full_size(coco: Path, subsets: Iterable[str]) -> tuple[int, int]:
 
 
 def load(
-    coco: Path, masks: Path, pictures: Path, subset: str, canvas: tuple[int, int], cache=None
+    coco: Path,
+    masks: Path,
+    pictures: Path,
+    subset: str,
+    canvas: tuple[int, int],
+    cache: Path,
+    threads: int | None = None,
 ) -> TrainingFilms:
-    """Read the films of a subset onto the canvas.
+    """The films of a subset on the canvas, from `cache` or, where they are not there, made there.
 
     Args:
-        prepared: the folder with `coco/{subset}.json` and `masks/{image_id}.png`.
-        pictures: the folder with `{image_id}.png`.
-        subset: train or val.
+        coco: the folder with `{subset}.json`.
+        masks: the folder with `{image_id}.png`, bit masks of the films' size.
+        pictures: the folder with `{image_id}.png`, the films.
+        subset: train, val or test.
         canvas: rows and columns.
+        cache: the folder that keeps films ready, for all networks; see :mod:`.canvas`. It may be
+            removed whenever no training runs.
+        threads: threads that make films ready; without, as many as there are CPUs.
 
     Raises:
-        InputError: the subset is empty, or a film or mask is missing or unreadable.
+        InputError: the subset is empty, or a film or mask is missing, unreadable or of a wrong
+            size.
     """
-    folder, coco = coco, read_json(coco / f"{subset}.json")
-    if not coco["images"]:
+    dataset = read_json(coco / f"{subset}.json")
+    if not dataset["images"]:
         raise InputError(
-            f"{folder}/{subset}.json holds no film: annotate some of its films or change "
+            f"{coco}/{subset}.json holds no film: annotate some of its films or change "
             "`splits` in the configuration."
         )
-    polygons: dict[int, list[tuple[int, np.ndarray]]] = {
-        image["id"]: [] for image in coco["images"]
-    }
-    for annotation in coco["annotations"]:
-        for ring in annotation["segmentation"]:
-            points = np.asarray(ring, np.float64).reshape(-1, 2)
-            polygons[annotation["image_id"]].append((annotation["category_id"] - 1, points))
-    films = TrainingFilms([], [], [], [])
-    for image in coco["images"]:
-        image_id = Path(image["file_name"]).stem
-        picture = read_grey(pictures / f"{image_id}.png")
-        mask = cv2.imread(str(masks / f"{image_id}.png"), cv2.IMREAD_UNCHANGED)
-        if mask is None or mask.shape != picture.shape:
+    image_ids = [Path(image["file_name"]).stem for image in dataset["images"]]
+    sizes = [(image["height"], image["width"]) for image in dataset["images"]]
+
+    def prepare(film: int) -> tuple[np.ndarray, np.ndarray]:
+        name = f"{image_ids[film]}.png"
+        picture = read_grey(pictures / name)
+        if picture.shape != sizes[film]:
             raise InputError(
-                f"{masks}/{image_id}.png does not fit its film: remove it and run again."
+                f"{pictures}/{name} is not of the size that {coco}/{subset}.json says: run the "
+                "workflow again from the rule prepare on (--forcerun prepare)."
             )
-        scale = fit(picture.shape, canvas).scale
-        films.image_ids.append(image_id)
-        films.pictures.append(place_picture(picture, canvas))
-        films.bits.append(place(mask, canvas, cv2.INTER_NEAREST_EXACT))
-        films.polygons.append(
-            [Polygon(index, scale_points(points, scale)) for index, points in polygons[image["id"]]]
-        )
-    return films
+        mask = cv2.imread(str(masks / name), cv2.IMREAD_UNCHANGED)
+        if mask is None or mask.shape != picture.shape or mask.dtype != np.uint8:
+            raise InputError(f"{masks}/{name} does not fit its film: remove it and run again.")
+        return place_picture(picture, canvas), place(mask, canvas, cv2.INTER_NEAREST_EXACT)
+
+    paths = [folder / f"{image_id}.png" for image_id in image_ids for folder in (pictures, masks)]
+    shown, bits = canvases.ready(
+        cache, subset, canvas, [sizes, _CLIP, _TILES], paths, prepare, threads
+    )
+    position = {image["id"]: film for film, image in enumerate(dataset["images"])}
+    polygons: list[list[Polygon]] = [[] for _ in image_ids]
+    for annotation in dataset["annotations"]:
+        film = position[annotation["image_id"]]
+        scale = fit(sizes[film], canvas).scale
+        for ring in annotation["segmentation"]:
+            points = scale_points(np.asarray(ring, np.float64).reshape(-1, 2), scale)
+            polygons[film].append(Polygon(annotation["category_id"] - 1, points))
+    return TrainingFilms(image_ids, shown, bits, polygons)
 
 
-def grey_levels(films):
-    pixels = np.concatenate([p[p > 0] for p in films.pictures])
-    return float(pixels.mean()), float(pixels.std()) or 1.0
+def grey_levels(films: TrainingFilms) -> tuple[float, float]:
+    """Mean and standard deviation of the lit pixels of all pictures, 0..255.
+
+    Padding and what shutters have left black are no part of a patient. Films without a lit pixel
+    give the middle of the range and a quarter of it.
+    """
+    counts = np.zeros(256)
+    for picture in films.pictures:
+        counts += cv2.calcHist([np.asarray(picture)], [0], None, [256], [0, 256]).ravel()
+    # The equalisation lifts even a black tile a little.
+    black = _equalisation().apply(np.zeros(films.pictures.shape[1:], np.uint8))
+    counts[: int(black.max()) + 1] = 0
+    total = counts.sum()
+    if not total:
+        return 128.0, 64.0
+    levels = np.arange(256)
+    mean = float(counts @ levels / total)
+    # Films of one single level: dividing by less than a level would only enlarge noise.
+    return mean, max(1.0, float(np.sqrt(counts @ (levels - mean) ** 2 / total)))
 
 
 def scale_points(points: np.ndarray, scale: float) -> np.ndarray:

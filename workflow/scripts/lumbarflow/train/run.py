@@ -26,6 +26,9 @@ from . import checkpoints, films, loop, processes
 from .history import History
 from .tensorboard import TensorBoard
 
+READY = "ready"
+"""Beside the folder of masks: films as networks see them, for all trainings."""
+
 PREVIOUS = "previous.pth"
 """The latest weights of a network, within its folder of checkpoints."""
 
@@ -77,7 +80,7 @@ def train(
     torch.set_num_threads(threads)
     started = time.monotonic()
     size = canvas(parameters, coco)
-    load = partial(_subsets, coco, masks, pictures, size)
+    load = partial(_subsets, coco, masks, pictures, size, threads)
     subsets = load()
     settings = make_settings(parameters, size, subsets[0])
     data = _key(coco, parameters, size)
@@ -152,9 +155,12 @@ def train(
 
 
 def _subsets(
-    coco: Path, masks: Path, pictures: Path, size: tuple[int, int]
+    coco: Path, masks: Path, pictures: Path, size: tuple[int, int], threads: int
 ) -> list[films.TrainingFilms]:
-    return [films.load(coco, masks, pictures, name, size) for name in ("train", "val")]
+    return [
+        films.load(coco, masks, pictures, name, size, masks.parent / READY, threads)
+        for name in ("train", "val")
+    ]
 
 
 def _fit(
