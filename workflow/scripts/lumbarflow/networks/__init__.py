@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # torch is not in every environment
     from .base import Network
 
-_NOT_NETWORKS = {"__init__", "base", "semantic", "detection"}
+_NOT_NETWORKS = {"__init__", "base", "semantic", "detection", "anchors", "pretrained"}
 
 
 def available() -> list[str]:

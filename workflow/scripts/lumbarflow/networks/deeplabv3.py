@@ -18,7 +18,7 @@ def _build(settings: Settings) -> smp.DeepLabV3:
     slim = settings.width < _FULL_WIDTH
     return smp.DeepLabV3(
         encoder_name=settings.backbone,
-        encoder_weights=settings.weights,
+        encoder_weights=None,
         # The last two stages run dilated, at an eighth of the resolution: they take most of the
         # time on a CPU, and the pyramid's dilated convolutions give the context without them.
         encoder_depth=3 if slim else 5,

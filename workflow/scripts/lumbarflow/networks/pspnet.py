@@ -9,7 +9,7 @@ from .semantic import SemanticNetwork
 def _build(settings: Settings) -> smp.PSPNet:
     return smp.PSPNet(
         encoder_name=settings.backbone,
-        encoder_weights=settings.weights,
+        encoder_weights=None,
         in_channels=1,
         classes=len(settings.classes),
         psp_out_channels=2 * settings.width,

@@ -11,7 +11,7 @@ def _build(settings: Settings) -> smp.Unet:
     widths = [max(16, settings.width // 2**level) for level in range(5)]
     return smp.Unet(
         encoder_name=settings.backbone,
-        encoder_weights=settings.weights,
+        encoder_weights=None,
         in_channels=1,
         classes=len(settings.classes),
         decoder_channels=widths,
