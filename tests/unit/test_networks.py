@@ -418,7 +418,9 @@ def test_targets_of_a_detector_cover_what_the_masks_do(data, tmp_path):
 def test_targets_of_a_detector_without_thin_objects():
     line = Polygon(0, scale_points(np.array([[3.0, 3], [30, 3], [30, 4], [3, 4]]), 1))
     outside = Polygon(1, np.array([[-9.0, -9], [-3, -9], [-3, -3]]))
-    truth = detection._truth([(p.class_index, p.points) for p in (line, outside)], (32, 64))
+    hidden = Polygon(1, np.zeros((0, 2)))  # behind a shutter
+    drawn = [(p.class_index, p.points) for p in (line, outside, hidden)]
+    truth = detection._truth(drawn, (32, 64))
     assert truth.bboxes.shape == (0, 4)
     assert truth.masks.masks.shape == (0, 32, 64)
 

@@ -32,7 +32,7 @@ class Settings:
     seed: int
     augmentation: dict[str, float]
     normalisation: tuple[float, float]  # mean and standard deviation of the training films' grey
-    anchors: dict[str, list[float]] | None = None  # of detectors, from the training films' boxes
+    anchors: dict[str, Any] | None = None  # see :mod:`lumbarflow.networks.anchors`
 
     @property
     def epochs(self) -> int:
@@ -65,6 +65,9 @@ class Network(Protocol):
 
     def build(self, settings: Settings, initialise: bool = False) -> nn.Module:
         """The module whose weights are trained and kept, with random weights if `initialise`."""
+
+    def anchors(self, films: TrainingFilms, settings: Settings) -> dict[str, Any] | None:
+        """What a detector's boxes start from, from the training films; None for other networks."""
 
     def example(
         self,

@@ -24,6 +24,7 @@ from ..prepare.masks import class_planes, rasterise
 from ..train import augment
 from ..train.batches import dice
 from ..train.films import TrainingFilms, fit, place_picture
+from . import anchors, pretrained
 from .base import Instance, Settings, device
 
 _SMALLEST_SIDE = 2.0  # pixels of the canvas; thinner boxes only disturb the box regression
@@ -51,6 +52,12 @@ class DetectionNetwork:
         if initialise:
             module.init_weights()
         return module
+
+    def anchors(self, films: TrainingFilms, settings: Settings) -> dict[str, Any] | None:
+        """See :func:`lumbarflow.networks.anchors.of_films`."""
+        strides = anchors.strides_of(self._build(settings))
+        kept = pretrained.anchors(settings.weights)
+        return anchors.of_films(films, strides, settings.augmentation, kept)
 
     def example(
         self,

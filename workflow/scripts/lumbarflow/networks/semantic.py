@@ -39,6 +39,9 @@ class SemanticNetwork:
         """The module; random weights cost too little to be left out."""
         return self._build(settings)
 
+    def anchors(self, films: TrainingFilms, settings: Settings) -> None:
+        """None: there are no boxes."""
+
     def example(
         self,
         films: TrainingFilms,

@@ -8,6 +8,7 @@ import logging
 import shutil
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from .. import networks
 from ..errors import InputError
 from ..files import atomic_path, read_json, write_json, write_text
 from ..linking import link
-from ..networks import anchors
+from ..networks import pretrained
 from ..networks.base import Network, Settings, device, parameter_count
 from ..prepare.coco import training_digest
 from . import checkpoints, films, loop, processes
@@ -82,9 +83,11 @@ def train(
     size = canvas(parameters, coco)
     load = partial(_subsets, coco, masks, pictures, size, threads)
     subsets = load()
-    settings = make_settings(parameters, size, subsets[0])
+    network = networks.load(model)
+    settings = make_settings(network, parameters, size, subsets[0])
     data = _key(coco, parameters, size)
     subset_ids = {name: _ids(coco, name) for name in ("train", "val", "test")}
+    pretrained.refuse_seen(settings.weights, subset_ids)
     key, previous = data, None
     if parameters.get("continue_from_previous"):
         key, previous = _beginning(work, data, settings, subset_ids, log)
@@ -94,10 +97,9 @@ def train(
     if previous is not None:
         start = {"state_dict": previous["state_dict"], "seen": previous["seen"]}
         checkpoints.save(folder / checkpoints.START, start)
-    network = networks.load(model)
     if parameters["network"]["batch_size"] is None:
         found = _batch_size(folder, network, subsets[0], settings)
-        settings = make_settings(parameters, size, subsets[0], found)
+        settings = make_settings(network, parameters, size, subsets[0], found)
     log.info(
         "%s: %d training and %d validation films of %d x %d pixels, %d epochs of %d steps on %s",
         model,
@@ -122,7 +124,7 @@ def train(
             "thresholds": chosen,
             "data": data,
             "key": key,
-            "seen": _seen(subset_ids, folder),
+            "seen": _seen(subset_ids, folder, settings.weights),
         }
         torch.save(content, temporary)
     link(outputs["weights"], work / PREVIOUS)
@@ -182,6 +184,7 @@ def canvas(parameters: Mapping[str, Any], coco: Path) -> tuple[int, int]:
 
 
 def make_settings(
+    network: Network,
     parameters: Mapping[str, Any],
     size: tuple[int, int],
     train: films.TrainingFilms,
@@ -190,24 +193,25 @@ def make_settings(
     """Settings of a network from the configuration and the training films.
 
     Args:
+        network: whose settings they are.
         parameters: see :func:`train`.
         size: rows and columns of the canvas.
         train: the training films.
         batch_size: films a step, where the configuration leaves it open.
     """
-    network = dict(parameters["network"]) | {"size": size}
-    network["batch_size"] = network["batch_size"] or batch_size or 1
-    if network["epoch_iterations"] is None:  # one pass
-        network["epoch_iterations"] = max(1, len(train) // network["batch_size"])
-    return Settings(
+    own = dict(parameters["network"]) | {"size": size}
+    own["batch_size"] = own["batch_size"] or batch_size or 1
+    if own["epoch_iterations"] is None:  # one pass
+        own["epoch_iterations"] = max(1, len(train) // own["batch_size"])
+    settings = Settings(
         classes=list(parameters["classes"]),
         foreground=list(parameters["foreground"]),
         seed=parameters["training"]["seed"],
         augmentation=dict(parameters["training"]["augmentation"]),
         normalisation=films.grey_levels(train),
-        anchors=anchors.of_films(train),
-        **network,
+        **own,
     )
+    return replace(settings, anchors=network.anchors(train, settings))
 
 
 class Weights(NamedTuple):
@@ -278,10 +282,16 @@ def _ids(coco: Path, subset: str) -> list[str]:
     )
 
 
-def _seen(subset_ids: Mapping[str, list[str]], folder: Path) -> dict[str, list[str]]:
+def _seen(
+    subset_ids: Mapping[str, list[str]], folder: Path, weights: str | None
+) -> dict[str, list[str]]:
     """Films and patients that the weights have seen, those that they began with included."""
     before = (checkpoints.load(folder / checkpoints.START) or {}).get("seen", {})
-    return {name: sorted({*subset_ids[name], *before.get(name, [])}) for name in ("train", "val")}
+    given = pretrained.seen(weights)
+    return {
+        name: sorted({*subset_ids[name], *before.get(name, []), *given[name]})
+        for name in ("train", "val")
+    }
 
 
 def _keep_latest(work: Path, key: str) -> None:
@@ -309,7 +319,8 @@ def _batch_size(
 def _key(coco: Path, parameters: Mapping[str, Any], size: tuple[int, int]) -> str:
     # The canvas too: where the configuration gives none, it depends on the test films as well.
     settings = {k: v for k, v in parameters.items() if k != "continue_from_previous"}
-    digest = hashlib.sha256(json.dumps([settings, size], sort_keys=True).encode())
+    weights = pretrained.digest(parameters["network"]["weights"])
+    digest = hashlib.sha256(json.dumps([settings, size, weights], sort_keys=True).encode())
     for subset in ("train", "val"):
         digest.update(training_digest(read_json(coco / f"{subset}.json")).encode())
     return digest.hexdigest()[:16]
