@@ -138,9 +138,7 @@ def configuration(*files: str, **values: Any) -> dict[str, Any]:
     for name in ("config.yaml", *files):
         user = overlay(user, yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8")))
     schema = ROOT / "workflow" / "schemas" / "config.schema.yaml"
-    return resolve(
-        overlay(user, values), schema, ROOT / "config" / "presets", networks.available()
-    )
+    return resolve(overlay(user, values), schema, ROOT / "config" / "presets", networks.available())
 
 
 def parameters(config: Mapping[str, Any], network: str, **changes: Any) -> dict[str, Any]:
@@ -319,8 +317,6 @@ def found_by(
         yield name, merged
 
 
-def score(
-    cohort: Cohort, found: Iterable[tuple[str, np.ndarray]]
-) -> dict[str, dict[str, float]]:
+def score(cohort: Cohort, found: Iterable[tuple[str, np.ndarray]]) -> dict[str, dict[str, float]]:
     """Metrics of the merged foreground, by test film."""
     return {name: binary_metrics(cohort.reference(name), mask) for name, mask in found}
