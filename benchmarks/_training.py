@@ -246,8 +246,7 @@ def train_within(
     """
     per_step, between, around = _trial(folder / "trial", network, cohort, settings, threads)
     left = max(0.0, seconds - around) * _USED
-    epoch = min(settings["network"]["epoch_iterations"] or len(cohort.names["train"]), 60)
-    epoch = max(epoch, int(left / per_step / _MOST_EPOCHS))
+    epoch = max(settings["network"]["epoch_iterations"], int(left / per_step / _MOST_EPOCHS))
     if epoch * per_step + between > left:  # not even one epoch fits
         epoch = max(1, int((left - between) / per_step))
     epochs = max(1, int(left / (epoch * per_step + between)))

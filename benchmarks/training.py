@@ -81,6 +81,7 @@ WINDOW_ROWS = 512
 REAL_VALIDATION = 3  # of the 18 real films that are not tested on
 SYNTHETIC_SHARE = 0.7  # of the time, for training on synthetic films first
 FINE_RATE = 0.5  # learning rate on real films after synthetic ones, relative to the usual one
+PAPER_BATCH = 2  # where config/presets/paper.yaml leaves it open
 PAPER_FILMS = {"train": 657, "val": 73}  # of config/presets/paper.yaml
 SPEED = {"cpu": 1.5, "cuda": 2.0}  # times stock's images per second
 
@@ -298,6 +299,7 @@ def paper(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], di
     figures = {}
     for network in options.networks:
         preset = config["networks"][network]
+        preset["batch_size"] = preset["batch_size"] or PAPER_BATCH
         batch = 2 if network == "deeplabv3" else 1  # which normalises over the batch
         settings = parameters(
             config, network, weights=None, iterations=3, epoch_iterations=1, batch_size=batch
@@ -310,9 +312,9 @@ def paper(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], di
             float(np.median([row["seconds"] for row in rows[2:] if row["split"] == split]))
             for split in ("train", "val")
         )
-        epochs = preset["iterations"] * preset["batch_size"] / PAPER_FILMS["train"]
-        training = preset["iterations"] * preset["batch_size"] * step / batch
-        hours = (training + epochs * PAPER_FILMS["val"] * validation) / 3600
+        seen = preset["iterations"] * preset["batch_size"]
+        passes = seen / PAPER_FILMS["train"]  # each followed by a validation
+        hours = (seen * step / batch + passes * PAPER_FILMS["val"] * validation) / 3600
         print(
             f"  {network}: {step / batch:.1f} s a film in training, {validation:.1f} s in "
             f"validation, {hours:.0f} hours",
