@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import logging
 import multiprocessing
+import shutil
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from _films import LEVELS, ROOT, Annotated, Labelled, cut
 
 from lumbarflow import networks, rle
 from lumbarflow.config import overlay, resolve
+from lumbarflow.errors import InputError
 from lumbarflow.evaluate.metrics import binary_metrics
 from lumbarflow.files import read_json, write_json, write_png
 from lumbarflow.predict.table import predict
@@ -191,7 +194,10 @@ def apart(work: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _send(sender: Any, work: Callable[..., Any], arguments: Sequence[Any]) -> None:
-    sender.send(work(*arguments))
+    try:
+        sender.send(work(*arguments))
+    except InputError as error:
+        sys.exit(f"  {error}")
 
 
 def outputs_in(folder: Path) -> dict[str, Path]:
@@ -245,6 +251,7 @@ def train_within(
     The trial is not counted. Whatever it told, no epoch begins when the time is over.
     """
     per_step, between, around = _trial(folder / "trial", network, cohort, settings, threads)
+    shutil.rmtree(folder / "trial", ignore_errors=True)  # checkpoints are large
     left = max(0.0, seconds - around) * _USED
     epoch = max(settings["network"]["epoch_iterations"], int(left / per_step / _MOST_EPOCHS))
     if epoch * per_step + between > left:  # not even one epoch fits

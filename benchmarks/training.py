@@ -13,7 +13,8 @@
   bootstrap samples of films. With --output the worst film of each network is drawn, the reference
   in blue.
 - `paper`: seconds of a step of each network at full resolution on a ResNet-50, measured on three
-  films, and the hours that the trainings of config/presets/paper.yaml would take here.
+  films (smaller ones where the memory asks for it), and the hours that the trainings of
+  config/presets/paper.yaml would take here.
 - `kill`: a short training that is killed at random moments, from its start on, and goes on each
   time; how many tensors of its weights then differ, in any bit, from those of an undisturbed one.
 
@@ -28,6 +29,7 @@ import json
 import logging
 import os
 import resource
+import shutil
 import signal
 import sys
 import tempfile
@@ -71,6 +73,7 @@ from _training import (
 )
 
 from lumbarflow.files import read_grey, write_png
+from lumbarflow.train.films import full_size
 
 PARTS = ("stock", "real", "paper", "kill")
 NETWORKS = ("unet", "pspnet", "deeplabv3", "mask_rcnn", "yolact")
@@ -81,6 +84,7 @@ WINDOW_ROWS = 512
 REAL_VALIDATION = 3  # of the 18 real films that are not tested on
 SYNTHETIC_SHARE = 0.7  # of the time, for training on synthetic films first
 FINE_RATE = 0.5  # learning rate on real films after synthetic ones, relative to the usual one
+PAPER_SCALES = (1.0, 0.7, 0.5)  # of films: the next one where the memory is too small
 PAPER_BATCH = 2  # where config/presets/paper.yaml leaves it open
 PAPER_FILMS = {"train": 657, "val": 73}  # of config/presets/paper.yaml
 SPEED = {"cpu": 1.5, "cuda": 2.0}  # times stock's images per second
@@ -99,6 +103,7 @@ def stock(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], di
         cohort = make(options, folder / kind, config)
         for network in options.networks:
             both = _both_recipes(options, folder / kind, network, cohort, config)
+            shutil.rmtree(folder / kind / network)  # checkpoints are large
             for recipe, trained in both.items():
                 if trained is None:
                     continue
@@ -217,6 +222,7 @@ def real(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dic
     for network in options.networks:
         targets[f"real_{network}_dice"] = "at least 0.90"
         trained = apart(_pretrain_and_train, options, folder, network, pretraining, cohort, config)
+        shutil.rmtree(folder / network, ignore_errors=True)
         if trained is None:
             continue
         dice = {name: score["dice"] for name, score in trained.scores.items()}
@@ -290,49 +296,89 @@ def draw(film: np.ndarray, reference: np.ndarray, found: np.ndarray) -> np.ndarr
 def paper(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dict[str, str]]:
     """Seconds of a step at full resolution, and the forecast for the preset; no targets."""
     config = configuration(preset="paper")
-    films = annotated_films(
-        kept_folder(options.seed), 3, options.seed, 0.1 if options.quick else 1.0
-    )
-    subsets = {"train": films[:2], "val": films[2:], "test": []}
-    classes, foreground = config["classes"], config["evaluation"]["foreground"]
-    cohort = write_cohort(folder / "films", subsets, classes, foreground)
+    cohorts = {
+        scale: _paper_films(options, folder / f"films-{scale}", config, scale)
+        for scale in ((0.2, 0.1) if options.quick else PAPER_SCALES)
+    }
     figures = {}
     for network in options.networks:
-        preset = config["networks"][network]
-        preset["batch_size"] = preset["batch_size"] or PAPER_BATCH
-        batch = 2 if network == "deeplabv3" else 1  # which normalises over the batch
-        settings = parameters(
-            config, network, weights=None, iterations=3, epoch_iterations=1, batch_size=batch
-        )
-        rows = apart(_train_in_memory, folder / network, network, cohort, settings, options.threads)
-        if rows is None:
+        measured = _paper_seconds(options, folder / network, network, config, cohorts)
+        if measured is None:
             continue
-        # The first epoch warms up.
-        step, validation = (
-            float(np.median([row["seconds"] for row in rows[2:] if row["split"] == split]))
-            for split in ("train", "val")
-        )
-        seen = preset["iterations"] * preset["batch_size"]
+        scale, training, validation = measured
+        preset = config["networks"][network]
+        batch = preset["batch_size"] or PAPER_BATCH
+        seen = preset["iterations"] * batch
         passes = seen / PAPER_FILMS["train"]  # each followed by a validation
-        hours = (seen * step / batch + passes * PAPER_FILMS["val"] * validation) / 3600
+        hours = (seen * training + passes * PAPER_FILMS["val"] * validation) / 3600
         print(
-            f"  {network}: {step / batch:.1f} s a film in training, {validation:.1f} s in "
-            f"validation, {hours:.0f} hours",
+            f"  {network}: {training:.1f} s a film in training, {validation:.1f} s in validation "
+            f"(measured on films of {scale} of the full size), {hours:.0f} hours",
             flush=True,
         )
         figures |= {
-            f"paper_{network}_step_seconds": step / batch * preset["batch_size"],
+            f"paper_{network}_measured_at": scale,
+            f"paper_{network}_step_seconds": training * batch,
             f"paper_{network}_forecast_hours": hours,
         }
     return figures, {}
 
 
+def _paper_seconds(
+    options: argparse.Namespace,
+    folder: Path,
+    network: str,
+    config: dict[str, Any],
+    cohorts: dict[float, Cohort],
+) -> tuple[float, float, float] | None:
+    """The scale that fits the memory, and seconds a film of full size in training and validation.
+
+    Args:
+        options: of the program.
+        folder: for checkpoints.
+        network: name.
+        config: with the preset.
+        cohorts: the same films by scale, the full size first.
+    """
+    batch = 2 if network == "deeplabv3" else 1  # which normalises over the batch
+    settings = parameters(
+        config, network, weights=None, iterations=3, epoch_iterations=1, batch_size=batch
+    )
+    full = _pixels(next(iter(cohorts.values())))
+    for scale, cohort in cohorts.items():
+        rows = apart(_train_in_memory, folder, network, cohort, settings, options.threads)
+        shutil.rmtree(folder, ignore_errors=True)
+        if rows is None:
+            continue
+        # The first epoch warms up. Convolutions take time as there are pixels.
+        step, validation = (
+            full / _pixels(cohort) * np.median([r["seconds"] for r in rows[2:] if r["split"] == s])
+            for s in ("train", "val")
+        )
+        return scale, float(step) / batch, float(validation)
+    return None
+
+
+def _paper_films(
+    options: argparse.Namespace, folder: Path, config: dict[str, Any], scale: float
+) -> Cohort:
+    films = annotated_films(kept_folder(options.seed), 3, options.seed, scale)
+    subsets = {"train": films[:2], "val": films[2:], "test": []}
+    return write_cohort(folder, subsets, config["classes"], config["evaluation"]["foreground"])
+
+
+def _pixels(cohort: Cohort) -> int:
+    """Of the canvas that holds all films of a cohort."""
+    return int(np.prod(full_size(cohort.coco, ("train", "val"))))
+
+
 def _train_in_memory(*arguments: Any) -> list[dict[str, Any]]:
     """:func:`train_in`, which fails rather than take memory from other programs."""
     if not torch.cuda.is_available():
-        limit = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        text = Path("/proc/meminfo").read_text(encoding="ascii")
+        available = int(text.split("MemAvailable:")[1].split()[0]) * 1024
         hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+        resource.setrlimit(resource.RLIMIT_DATA, (available, hard))
     return train_in(*arguments)
 
 
@@ -352,7 +398,9 @@ def kill(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dic
     for network in options.networks:
         name = f"kill_{network}"
         # An attempt is killed before it ends its second epoch: so many epochs outlast the kills.
-        short = {"size": [64, 32], "width": 8, "epoch_iterations": 4, "iterations": 8 * kills}
+        epoch = 4 if options.quick else 20
+        short = {"epoch_iterations": epoch, "iterations": 2 * kills * epoch}
+        short |= {"size": [64, 32], "width": 8}
         settings = parameters(config, network, **short)
         arguments = (network, cohort, settings, options.threads)
         started = time.monotonic()
@@ -373,14 +421,13 @@ def kill(options: argparse.Namespace, folder: Path) -> tuple[dict[str, Any], dic
         rows_after = apart(train_in, killed, *arguments)
         if rows_after is None:
             continue
+        pairs = zip(_untimed(rows), _untimed(rows_after), strict=True)
         figures |= {
             f"{name}_kills": struck,
             f"{name}_differing_tensors": _differing(folder / network / "undisturbed", killed),
-            f"{name}_differing_rows": sum(
-                one != other
-                for one, other in zip(_untimed(rows), _untimed(rows_after), strict=True)
-            ),
+            f"{name}_differing_rows": sum(one != other for one, other in pairs),
         }
+        shutil.rmtree(folder / network)
         print(
             f"  {network}: killed {struck} times at {', '.join(f'{m:.1f}' for m in moments)} s, "
             f"{figures[f'{name}_differing_tensors']} tensors differ",
