@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import multiprocessing
 import shutil
 import sys
@@ -253,7 +254,7 @@ def train_within(
     per_step, between, around = _trial(folder / "trial", network, cohort, settings, threads)
     shutil.rmtree(folder / "trial", ignore_errors=True)  # checkpoints are large
     left = max(0.0, seconds - around) * _USED
-    epoch = max(settings["network"]["epoch_iterations"], int(left / per_step / _MOST_EPOCHS))
+    epoch = max(settings["network"]["epoch_iterations"], math.ceil(left / per_step / _MOST_EPOCHS))
     if epoch * per_step + between > left:  # not even one epoch fits
         epoch = max(1, int((left - between) / per_step))
     epochs = max(1, int(left / (epoch * per_step + between)))

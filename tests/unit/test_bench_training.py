@@ -29,11 +29,11 @@ def structure(class_name, polygon):
     return {"class_name": class_name, "level": None, "polygon": polygon}
 
 
-def labelled(name="film"):
+def labelled():
     """A film of bodies below each other, from T11 to S1."""
     levels = ("T11", *_films.LEVELS, "S1")
     outlines = {level: np.array(box(60, 20 + 25 * n)) for n, level in enumerate(levels)}
-    return _films.Labelled(name, np.full((240, 160), 90, np.uint8), outlines)
+    return _films.Labelled("film", np.full((240, 160), 90, np.uint8), outlines)
 
 
 @pytest.mark.parametrize(
@@ -57,12 +57,12 @@ def test_a_missing_figure_meets_no_target():
     assert not meets_all({}, {"figure": "at least 0"})
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(strategies.integers(8, 40), strategies.integers(0, 99))
 def test_a_round_of_divisions_tests_no_film_twice(count, seed):
-    films = [labelled(str(number)) for number in range(count)]
-    a_round = [_films.division(films, number, seed) for number in range(count // 8)]
-    names = [film.name for tested in a_round for film in tested]
-    assert len(names) == len(set(names)) == count // 8 * 8
+    a_round = [_films.division(range(count), number, seed) for number in range(count // 8)]
+    tested = [film for films in a_round for film in films]
+    assert len(tested) == len(set(tested)) == count // 8 * 8
 
 
 def test_bootstrap_of_equal_films_has_no_width():
@@ -104,6 +104,7 @@ def test_a_cohort_is_written_as_training_reads_it(tmp_path):
     assert Trained(0, 0, 0, scores).mean("mean_iou") == 1
 
 
+@hypothesis.settings(deadline=None)
 @hypothesis.given(
     seconds=strategies.floats(1, 4000),
     per_step=strategies.floats(0.01, 20),
@@ -125,7 +126,7 @@ def test_a_training_fits_its_time(seconds, per_step, between, around, usual):
         trained = train_within(seconds, Path("folder"), "unet", None, settings, 1)
     epoch = asked["epoch_iterations"]
     epochs, rest = divmod(asked["iterations"], epoch)
-    assert rest == 0 < epochs <= 61
+    assert rest == 0 < epochs <= 60
     assert (epochs, epoch) == (1, 1) or (around + epochs * (epoch * per_step + between) <= seconds)
     assert trained.iterations == epoch  # of the one epoch that was told
     assert trained.seconds_per_image == 0.5
