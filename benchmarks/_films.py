@@ -218,6 +218,67 @@ def _window(film: Labelled, size: tuple[int, int], rng: np.random.Generator) -> 
     return np.column_stack([turn * per_pixel[:, None], shift - anchor * per_pixel])
 
 
+def smooth(picture: np.ndarray, sigma: float) -> np.ndarray:
+    """A wide Gaussian blur (sigma in pixels, 5 or more), computed on a reduced copy."""
+    factor = sigma / 2.5
+    small = [max(2, round(side / factor)) for side in picture.shape[::-1]]
+    reduced = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
+    blurred = cv2.GaussianBlur(reduced, (0, 0), 2.5)
+    return cv2.resize(blurred, picture.shape[::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def change_greys(picture: np.ndarray, lit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A picture with other grey levels, sharpness and noise, and what lies over real films on it.
+
+    Args:
+        picture: rows x columns, float32 of 0 to 1.
+        lit: where it shows the film (the same, bool).
+        rng: the only source of chance.
+    """
+    rows, columns = picture.shape
+    y, x = np.mgrid[:rows, :columns].astype(np.float32)
+    picture = picture ** np.exp(rng.normal(0, 0.35))
+    # Consoles weigh details against large areas: sometimes bodies come out darker than discs.
+    broad = smooth(picture, rows * rng.uniform(0.02, 0.08))
+    details = np.exp(rng.normal(-0.2, 0.5)) * (-1 if rng.random() < 0.03 else 1)
+    picture = broad * np.exp(rng.normal(0, 0.2)) + details * (picture - broad)
+    for _ in range(rng.integers(0, 4)):  # gas, folds, an arm
+        cx, cy = rng.uniform(0, columns), rng.uniform(0, rows)
+        rx, ry = rows * rng.uniform(0.02, 0.2, 2)
+        sharp = rng.uniform(0.5, 4)
+        radius = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
+        picture += rng.normal(0, 0.08) / (1 + np.exp(np.clip(sharp * (radius - 1) * 2, -30, 30)))
+    slope = rng.normal(0, 0.12, 2)
+    picture += slope[0] * (x / columns - 0.5) + slope[1] * (y / rows - 0.5)
+    if rng.random() < 0.85:  # others are overexposed in parts
+        picture += min(rng.normal(0, 0.08), 0.95 - np.percentile(picture[::8, ::8], 98))
+    if rng.random() < 0.5:
+        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.3))
+    noise = rng.standard_normal(picture.shape, dtype=np.float32)
+    if rng.random() < 0.5:
+        noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.4, 1.0)) * 2
+    picture += noise * rng.uniform(0, 0.03)
+    if rng.random() < 0.7:
+        picture += _grid(picture.shape, rng)
+    picture[~lit] = 0
+    shut = np.where(rng.random(4) < 0.12, rng.uniform(0.01, 0.12, 4), 0)  # by shutters
+    upper, lower, left, right = shut * (rows, rows, columns, columns)
+    picture[(y < upper) | (y >= rows - lower) | (x < left) | (x >= columns - right)] = 0
+    return np.clip(picture, 0, 1).astype(np.float32)
+
+
+def _grid(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
+    """Thin bright lines, as of the measuring grid before a detector (rows x columns, float32)."""
+    spacing, tilt = shape[0] * rng.uniform(0.06, 0.16), rng.normal(0, 0.01)
+    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
+    lines = np.zeros(shape, np.float32)
+    for across, on in ((x + tilt * y, 0.9), (y - tilt * x, 0.9)):
+        if rng.random() < on:
+            distance = np.abs((across + rng.uniform(0, spacing)) % spacing - spacing / 2)
+            lines = np.maximum(lines, np.clip(rng.uniform(0.6, 1.1) - distance, 0, 1))
+    return lines * rng.uniform(0.03, 0.25)
+
+
 # --- Divisions and intervals -----------------------------------------------------------------
 
 

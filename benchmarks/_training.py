@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import yaml
-from _films import LEVELS, ROOT, Annotated, Labelled, cut
+from _films import LEVELS, ROOT, Annotated, Labelled, change_greys, cut
 
 from lumbarflow import networks, rle
 from lumbarflow.config import overlay, resolve
@@ -109,18 +109,20 @@ def write_cohort(
 
 
 def windows(films: Iterable[Labelled], rows: int, seed: int) -> list[Annotated]:
-    """Synthetic films cut as the real ones are, with T12 to L5 as far as the window shows them."""
+    """Synthetic films cut and processed as real ones are, with T12 to L5 as far as they show."""
     found = []
     for number, film in enumerate(films):
         rng = np.random.default_rng([seed, number])
         size = rows, round(rows / rng.uniform(1.3, 1.9))
-        picture, _, outlines = cut(film, size, rng)
+        picture, lit, outlines = cut(film, size, rng)
+        changed = change_greys(picture.astype(np.float32) / 255, lit, rng)
         seen = {
             level: points
             for level, points in outlines.items()
             if level in LEVELS
             and rasterise(points, *size).sum() > _VISIBLE * cv2.contourArea(np.float32(points))
         }
+        picture = np.rint(changed * 255).astype(np.uint8)
         found.append(Annotated(f"window{number:05d}", picture, bodies(seen)))
     return found
 
