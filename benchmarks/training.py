@@ -72,6 +72,7 @@ from _training import (
     write_cohort,
 )
 
+from lumbarflow import networks
 from lumbarflow.files import read_grey, write_png
 from lumbarflow.train.films import full_size
 
@@ -345,7 +346,7 @@ def _paper_seconds(
         config: with the preset.
         cohorts: the same films by scale, the full size first.
     """
-    batch = 2 if network == "deeplabv3" else 1  # which normalises over the batch
+    batch = networks.load(network).smallest_batch
     settings = parameters(
         config, network, weights=None, iterations=3, epoch_iterations=1, batch_size=batch
     )
