@@ -37,6 +37,7 @@ import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 import synthetic_to_real as training  # noqa: E402
 import torch  # noqa: E402
+from _targets import meets_all  # noqa: E402
 
 from lumbarflow.annotate.reading import read  # noqa: E402
 from lumbarflow.evaluate import levels as levels_of  # noqa: E402
@@ -405,17 +406,9 @@ def main() -> None:
         figures |= judge("network", network, scored, tuning, LEVELS)
         print(json.dumps(figures), flush=True)
         figures |= judge("real", network, real_films(), tuning, LEVELS)
-    met = all(meets(figures.get(name), target) for name, target in targets.items())
+    met = meets_all(figures, targets)
     result = {"name": "measure", "figures": figures, "targets": targets, "met": met}
     print(json.dumps(result))
-
-
-def meets(figure: float | None, target: str) -> bool:
-    """Whether a figure is `at least` or `at most` so much."""
-    way, limit = target.rsplit(" ", 1)
-    if figure is None:
-        return False
-    return figure >= float(limit) if way == "at least" else figure <= float(limit)
 
 
 if __name__ == "__main__":

@@ -23,46 +23,51 @@ import copy
 import hashlib
 import json
 import math
-import os
-import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "workflow" / "scripts"))
 
+import _films  # noqa: E402
 import cv2  # noqa: E402
 import numpy as np  # noqa: E402
 import segmentation_models_pytorch as smp  # noqa: E402
 import torch  # noqa: E402
+from _films import (  # noqa: E402
+    LEVELS,
+    Labelled,
+    bootstrap,
+    change_greys,
+    cut,
+    division,
+    kept_folder,
+    real_films,
+    smooth,
+    synthetic_films,
+)
 from scipy import ndimage  # noqa: E402
 from torch import nn  # noqa: E402
 
-from lumbarflow.annotate.reading import read  # noqa: E402
 from lumbarflow.annotate.spine import RANK  # noqa: E402
-from lumbarflow.files import atomic_path, read_grey  # noqa: E402
+from lumbarflow.files import atomic_path  # noqa: E402
 from lumbarflow.prepare.masks import rasterise  # noqa: E402
-from lumbarflow.synthetic import film as simulation  # noqa: E402
 from lumbarflow.train.batches import dice  # noqa: E402
 from lumbarflow.train.films import fit, place  # noqa: E402
 from lumbarflow.train.schedule import learning_rate_factor  # noqa: E402
 
-LEVELS = ("T12", "L1", "L2", "L3", "L4", "L5")
 TARGETS = {
     "synthetic_only_dice": "at least 0.80",
     "found_worst_level": "at least 0.90",
     "gain_low": "above 0",
 }
 FOUND_IOU = 0.5
-TEST_FILMS = 8
 
 # The training. None of this was chosen by its score on real films.
-SCALE = 0.2  # of synthetic films, relative to a full-size one: twice the network's pixels suffice
 DECODER = (128, 64, 32, 16, 16)
 BATCH = 8
 RATE, REAL_RATE = 2e-3, 1e-3
@@ -70,92 +75,6 @@ WEIGHT_DECAY = 1e-2
 LARGEST_GRADIENT = 5.0
 CORE = 0.55  # size of a body's middle, relative to the body
 BODY, MIDDLE, SACRUM = range(3)
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """A film and what is outlined on it.
-
-    picture is rows x columns (uint8, bone bright); outlines are points (N x 2) in pixels whose
-    corners are at whole numbers, by level.
-    """
-
-    name: str
-    picture: np.ndarray
-    outlines: dict[str, np.ndarray]
-
-
-# --- Films -----------------------------------------------------------------------------------
-
-
-def real_films() -> list[Labelled]:
-    """The real films, or the end of the program with a sentence where they are absent."""
-    data = Path(os.environ.get("LUMBARFLOW_DATA", ROOT.parent / "shared" / "data"))
-    project = data / "lumbar_films" / "via_project.json"
-    if not project.is_file():
-        sys.exit(
-            f"The real films are absent: {project} is missing; set LUMBARFLOW_DATA to the folder "
-            "that holds lumbar_films."
-        )
-    films = []
-    for entry in read(project).films:
-        outlines = {
-            region.attributes["level"]: np.array(region.points)
-            for region in entry.regions
-            if region.closed and region.attributes["level"] in LEVELS
-        }
-        picture = read_grey(project.parent / "films" / entry.file_name)
-        films.append(Labelled(entry.file_name, picture, outlines))
-    return films
-
-
-def kept_folder(seed: int) -> Path:
-    """Where synthetic films and networks of this version of the simulation are kept."""
-    digest = hashlib.sha256(f"{seed} {SCALE}".encode())
-    for path in sorted(Path(simulation.__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "lumbarflow"
-    folder = cache / "synthetic_to_real" / digest.hexdigest()[:16]
-    if folder.parent.is_dir():
-        for other in folder.parent.iterdir():  # films of another version of the simulation
-            if other != folder:
-                shutil.rmtree(other)
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def synthetic_films(folder: Path, count: int, seed: int) -> list[Labelled]:
-    """`count` synthetic films, those of an earlier run read from `folder`."""
-    started = time.perf_counter()
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
-        films = list(pool.map(partial(_synthetic_film, folder, seed), range(count), chunksize=4))
-    print(f"{count} synthetic films: {time.perf_counter() - started:.0f} s", flush=True)
-    return films
-
-
-def _synthetic_film(folder: Path, seed: int, index: int) -> Labelled:
-    path = folder / f"{index:05d}.npz"
-    if not path.is_file():
-        cv2.setNumThreads(1)
-        picture, structures, known = simulation.sample(seed, index, SCALE)
-        sacrum = {s["level"]: s["polygon"] for s in structures if s["level"] == "S1"}
-        with atomic_path(path) as temporary:
-            np.savez(temporary, picture=picture, outlines=json.dumps(known["bodies"] | sacrum))
-    with np.load(path) as kept:
-        picture, outlines = kept["picture"], json.loads(str(kept["outlines"]))
-    boxes = {level: corner_box(np.array(points)) for level, points in outlines.items()}
-    return Labelled(f"{index}", picture, boxes)
-
-
-def corner_box(outline: np.ndarray) -> np.ndarray:
-    """The four corners (4 x 2) of a body's outline, which is how the real films are annotated."""
-    middle = outline.mean(axis=0)
-    around = outline - middle
-    _, axes = np.linalg.eigh(around.T @ around)
-    along = around @ axes
-    along /= np.abs(along).max(axis=0)
-    signs = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)])
-    return outline[np.argmax(along @ signs.T, axis=0)]
 
 
 # --- What the network sees -------------------------------------------------------------------
@@ -172,35 +91,9 @@ class Example:
 
 def example(film: Labelled, size: tuple[int, int], rng: np.random.Generator) -> Example:
     """A random window about the spine, its grey levels changed at random."""
-    matrix = _window(film, size, rng)
-    # Pixel centres are at whole numbers in OpenCV, and half a pixel further in outlines.
-    shifted = matrix.copy()
-    shifted[:, 2] += matrix[:, :2].sum(axis=1) / 2 - 0.5
-    moved = cv2.warpAffine(film.picture, shifted, size[::-1], flags=cv2.INTER_LINEAR)
-    lit = cv2.warpAffine(np.ones_like(film.picture), shifted, size[::-1])
-    picture = _change(moved.astype(np.float32) / 255, lit > 0, rng)
-    outlines = {
-        level: points @ matrix[:, :2].T + matrix[:, 2] for level, points in film.outlines.items()
-    }
+    picture, lit, outlines = cut(film, size, rng)
+    picture = change_greys(picture.astype(np.float32) / 255, lit, rng)
     return Example(inputs(picture), *_targets(outlines, size))
-
-
-def _window(film: Labelled, size: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """An affine map (2 x 3) of the film onto the network's canvas, as real films are cut."""
-    points = np.concatenate([film.outlines[level] for level in LEVELS if level in film.outlines])
-    angle = np.radians(np.clip(rng.normal(0, 6), -15, 15))
-    turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
-    if rng.random() < 0.5:
-        turn = turn * (-1, 1)
-    turned = points @ turn.T
-    low, high = turned.min(axis=0), turned.max(axis=0)
-    scale = rng.uniform(0.57, 0.78) * size[0] / (high[1] - low[1])
-    stretch = np.array([np.exp(rng.normal(0, 0.05)), 1])
-    place_x, place_y = rng.uniform(0.33, 0.67), rng.uniform(-0.02, 0.17)
-    shift = np.array([place_x * size[1], place_y * size[0]])
-    anchor = np.array([(low[0] + high[0]) / 2, low[1]])
-    per_pixel = scale * stretch
-    return np.column_stack([turn * per_pixel[:, None], shift - anchor * per_pixel])
 
 
 def _targets(
@@ -233,65 +126,10 @@ def inputs(picture: np.ndarray) -> np.ndarray:
     The grey levels, and the same less their local mean and over their local deviation: consoles
     process films in ways that change the one far more than the other.
     """
-    deviation = picture - _smooth(picture, picture.shape[0] / 24)
-    spread = _smooth(deviation**2, picture.shape[0] / 16)
+    deviation = picture - smooth(picture, picture.shape[0] / 24)
+    spread = smooth(deviation**2, picture.shape[0] / 16)
     local = deviation / np.sqrt(spread + 4e-4)
     return np.stack([(picture - picture.mean()) * 2, np.clip(local, -3, 3)]).astype(np.float32)
-
-
-def _smooth(picture: np.ndarray, sigma: float) -> np.ndarray:
-    """A wide Gaussian blur (sigma in pixels, 5 or more), computed on a reduced copy."""
-    factor = sigma / 2.5
-    small = [max(2, round(side / factor)) for side in picture.shape[::-1]]
-    reduced_ = cv2.resize(picture, small, interpolation=cv2.INTER_AREA)
-    blurred = cv2.GaussianBlur(reduced_, (0, 0), 2.5)
-    return cv2.resize(blurred, picture.shape[::-1], interpolation=cv2.INTER_LINEAR)
-
-
-def _change(picture: np.ndarray, lit: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Change grey levels, sharpness and noise; draw what lies over real films."""
-    rows, columns = picture.shape
-    y, x = np.mgrid[:rows, :columns].astype(np.float32)
-    picture = picture ** np.exp(rng.normal(0, 0.35))
-    # Consoles weigh details against large areas: sometimes bodies come out darker than discs.
-    broad = _smooth(picture, rows * rng.uniform(0.02, 0.08))
-    details = np.exp(rng.normal(-0.2, 0.5)) * (-1 if rng.random() < 0.03 else 1)
-    picture = broad * np.exp(rng.normal(0, 0.2)) + details * (picture - broad)
-    for _ in range(rng.integers(0, 4)):  # gas, folds, an arm
-        cx, cy = rng.uniform(0, columns), rng.uniform(0, rows)
-        rx, ry = rows * rng.uniform(0.02, 0.2, 2)
-        sharp = rng.uniform(0.5, 4)
-        radius = ((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2
-        picture += rng.normal(0, 0.08) / (1 + np.exp(np.clip(sharp * (radius - 1) * 2, -30, 30)))
-    slope = rng.normal(0, 0.12, 2)
-    picture += slope[0] * (x / columns - 0.5) + slope[1] * (y / rows - 0.5)
-    if rng.random() < 0.85:  # others are overexposed in parts
-        picture += min(rng.normal(0, 0.08), 0.95 - np.percentile(picture[::8, ::8], 98))
-    if rng.random() < 0.5:
-        picture = cv2.GaussianBlur(picture, (0, 0), rng.uniform(0.3, 1.3))
-    noise = rng.standard_normal(picture.shape, dtype=np.float32)
-    if rng.random() < 0.5:
-        noise = cv2.GaussianBlur(noise, (0, 0), rng.uniform(0.4, 1.0)) * 2
-    picture += noise * rng.uniform(0, 0.03)
-    if rng.random() < 0.7:
-        picture += _grid(picture.shape, rng)
-    picture[~lit] = 0
-    shut = np.where(rng.random(4) < 0.12, rng.uniform(0.01, 0.12, 4), 0)  # by shutters
-    upper, lower, left, right = shut * (rows, rows, columns, columns)
-    picture[(y < upper) | (y >= rows - lower) | (x < left) | (x >= columns - right)] = 0
-    return np.clip(picture, 0, 1).astype(np.float32)
-
-
-def _grid(shape: tuple[int, int], rng: np.random.Generator) -> np.ndarray:
-    """Thin bright lines, as of the measuring grid before a detector (rows x columns, float32)."""
-    spacing, tilt = shape[0] * rng.uniform(0.06, 0.16), rng.normal(0, 0.01)
-    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    lines = np.zeros(shape, np.float32)
-    for across, on in ((x + tilt * y, 0.9), (y - tilt * x, 0.9)):
-        if rng.random() < on:
-            distance = np.abs((across + rng.uniform(0, spacing)) % spacing - spacing / 2)
-            lines = np.maximum(lines, np.clip(rng.uniform(0.6, 1.1) - distance, 0, 1))
-    return lines * rng.uniform(0.03, 0.25)
 
 
 # --- Training --------------------------------------------------------------------------------
@@ -339,8 +177,9 @@ def trained_on_synthetic(
     folder: Path, films: Sequence[Labelled], steps: int, size: tuple[int, int], seed: int
 ) -> nn.Module:
     """The network trained on synthetic films, or the one that an earlier run trained like that."""
-    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:8]
-    path = folder / f"network-{len(films)}-{steps}-{size[0]}-{code}.pt"
+    code = hashlib.sha256(Path(__file__).read_bytes())
+    code.update(Path(_films.__file__).read_bytes())
+    path = folder / f"network-{len(films)}-{steps}-{size[0]}-{code.hexdigest()[:8]}.pt"
     model = new_network(seed)
     if path.is_file():
         print(f"The network of an earlier run: {path}", flush=True)
@@ -458,23 +297,6 @@ def score(model: nn.Module, film: Labelled, size: tuple[int, int]) -> Score:
     return Score(film.name, dice(np.logical_or.reduce(list(masks.values())), named), overlaps)
 
 
-def bootstrap(values: dict[str, list[float]], seed: int, samples: int = 10_000) -> list[float]:
-    """Mean of the films' means, and the 2.5 and 97.5 % points over resampled films."""
-    means = np.array([np.mean(of_film) for of_film in values.values()])
-    picks = np.random.default_rng(seed).integers(0, len(means), (samples, len(means)))
-    low, high = np.percentile(means[picks].mean(axis=1), [2.5, 97.5])
-    return [float(means.mean()), float(low), float(high)]
-
-
-def divisions(films: Sequence[Labelled], count: int, seed: int) -> Iterator[list[Labelled]]:
-    """The films to test on, of each random division; all films come up about equally often."""
-    a_round = len(films) // TEST_FILMS
-    for number in range(count):
-        order = np.random.default_rng([seed, number // a_round]).permutation(len(films))
-        first = number % a_round * TEST_FILMS
-        yield [films[index] for index in order[first : first + TEST_FILMS]]
-
-
 def reduced(film: Labelled, rows: int) -> Labelled:
     """The film at about `rows` rows, so that windows of it need no further smoothing."""
     scale = min(1.0, rows / film.picture.shape[0])
@@ -519,7 +341,8 @@ def compare(
         "real_alone": lambda number: new_network(seed + 1 + number),
     }
     of_film: dict[str, dict[str, list[float]]] = {name: {} for name in makers}
-    for number, tested in enumerate(divisions(real, count, seed)):
+    for number in range(count):
+        tested = division(real, number, seed)
         names = {film.name for film in tested}
         seen = [reduced(film, size[0] * 3 // 2) for film in real if film.name not in names]
         for name, make in makers.items():
@@ -530,10 +353,10 @@ def compare(
                 of_film[name].setdefault(film.name, []).append(result)
             recent = np.mean([of_film[name][film.name][-1] for film in tested])
             print(f"  Dice on the other {len(tested)}: {recent:.3f}", flush=True)
-    gains = {
-        film: np.subtract(values, of_film["real_alone"][film]).tolist()
+    gains = [
+        np.mean(np.subtract(values, of_film["real_alone"][film]))
         for film, values in of_film["synthetic_first"].items()
-    }
+    ]
     gain, low, high = bootstrap(gains, seed)
     means = {
         f"{name}_dice": float(np.mean([np.mean(values) for values in films.values()]))
