@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -16,6 +15,7 @@ from mmdet.structures import DetDataSample
 from mmdet.structures.mask import BitmapMasks
 from mmengine.config import Config
 from mmengine.hub import get_config
+from mmengine.logging import MMLogger
 from mmengine.registry import init_default_scope
 from mmengine.structures import InstanceData
 from torch import nn
@@ -50,6 +50,8 @@ class DetectionNetwork:
         init_default_scope("mmdet")
         module = MODELS.build(self._build(settings))
         if initialise:
+            # It tells of every tensor, to a logger that heeds no level set otherwise.
+            MMLogger.get_instance("mmengine", log_level="ERROR")
             module.init_weights()
         return module
 
@@ -240,6 +242,3 @@ def _instances(
         mask = torch.as_tensor(found.masks[index]).cpu().numpy()[:rows, :columns].astype(bool)
         if mask.sum() >= smallest:
             yield Instance(settings.classes[int(found.labels[index])], score, mask)
-
-
-logging.getLogger("mmengine").setLevel(logging.ERROR)
