@@ -51,7 +51,7 @@ class DetectionNetwork:
         module = MODELS.build(self._build(settings))
         if initialise:
             # It tells of every tensor, to a logger that heeds no level set otherwise.
-            MMLogger.get_instance("mmengine", log_level="ERROR")
+            MMLogger.get_current_instance().setLevel("ERROR")
             module.init_weights()
         return module
 
