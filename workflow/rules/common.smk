@@ -56,6 +56,8 @@ MEASURED = [
     "level_summary",
     "level_confusion",
 ]
+# Tables of the rule `compare`.
+COMPARED = ["comparisons", "strata", "errors", "film_ranking"]
 
 
 wildcard_constraints:
@@ -77,7 +79,7 @@ def get_final_output():
         "annotations/agreement",
         "splits",
     ]
-    metrics = ["per_image", "per_class", "instances", "summary", *MEASURED]
+    metrics = ["per_image", "per_class", "instances", "summary", *MEASURED, *COMPARED]
     sources = [*config["models"], "annotation"]
     return [
         "<results>/config.yaml",

@@ -6,6 +6,7 @@ entry under `networks` in the configuration.
 
 from __future__ import annotations
 
+import ast
 import importlib
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # torch is not in every environment
     from .base import Network
 
+#: What a network of each family is made from (see :func:`family`).
+_FAMILIES = {"semantic": "semantic", "detection": "instance"}
 _NOT_NETWORKS = {"__init__", "base", "semantic", "detection"}
 
 
@@ -25,3 +28,13 @@ def available() -> list[str]:
 def load(name: str) -> Network:
     """The network called `name`."""
     return importlib.import_module(f"{__name__}.{name}").NETWORK
+
+
+def family(name: str) -> str | None:
+    """`semantic` or `instance`, by the module that the network's file imports; None of others.
+
+    Told without importing the network, which not every environment can.
+    """
+    tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
+    imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    return next((kind for base, kind in _FAMILIES.items() if base in imported), None)
