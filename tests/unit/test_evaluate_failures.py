@@ -77,7 +77,7 @@ GOOD = list(zip(LEVELS, BODIES, strict=True))
 
 def test_what_is_right_has_no_errors():
     assert errors(GOOD) == []
-    moved = [(level, np.array(body) + [3, 2]) for level, body in GOOD]
+    moved = [(level, np.add(body, (3, 2))) for level, body in GOOD]
     assert errors(moved) == []
 
 
@@ -94,7 +94,7 @@ def test_nothing_predicted_is_all_missed():
 def test_extra():
     thoracic = box(30, 210, 80, 250)
     assert errors([*GOOD, ("T11", thoracic)]) == [("extra", "T11", "p4", 1.0)]
-    twice = np.array(BODIES[1]) + [2, 0]
+    twice = np.add(BODIES[1], (2, 0))
     assert errors([*GOOD, ("L3", twice)]) == [("extra", "L3", "p4", 1.0)]
     assert errors([*GOOD, (None, box(100, 220, 109, 230))]) == []  # a speck
 
@@ -258,17 +258,16 @@ def ranked(models, **changes):
 
 
 def test_films_are_ranked_by_error_and_by_disagreement():
-    table = ranked({"unet": [0.9, 0.5, 0.6], "pspnet": [0.7, 0.6, 0.8], "yolact": [0.8, 0.7, 0.4]})
+    table = ranked({"unet": [0.9, 0.5, 0.6], "pspnet": [0.7, 0.6, 0.8], "yolact": [0.8, 0.7, 0.5]})
     assert list(table) == [*RANKING, *STRATA]
-    assert table["image_id"].tolist()[0] == "y"
-    assert table["error"].is_monotonic_decreasing
+    assert table["image_id"].tolist() == ["y", "z", "x"]
     table = table.set_index("image_id")
     assert table["disagreement_rank"].to_dict() == {"y": 1, "z": 2, "x": 3}
     assert table.loc["y", "error"] == pytest.approx(0.4)
     assert table["n_errors"].to_dict() == {"x": 0, "y": 1, "z": 0}
     assert table.loc["z", ["best_model", "worst_model"]].tolist() == ["pspnet", "yolact"]
     assert table.loc["x", "semantic_minus_instance"] == pytest.approx(0.0)
-    assert table.loc["z", "semantic_minus_instance"] == pytest.approx(0.3)
+    assert table.loc["z", "semantic_minus_instance"] == pytest.approx(0.2)
     assert table.loc["z", "degeneration"] == "mild"
 
 

@@ -208,26 +208,24 @@ def film_scores(
         per_image: `metrics/per_image.parquet`.
         instances: `metrics/instances.parquet`.
         replicates: `metrics/replicates.parquet`, where networks were trained with further seeds: a
-            film's score is then the mean over all of them, so that less of it is the chance of one
-            training. Folds, which score other films, are left out.
+            film's score is then the mean over all seeds, the first one being among them, so that
+            less of it is the chance of one training. Recognition is that of the first. Folds, which
+            score other films, are left out.
 
     Returns:
         model, image_id and the columns of :data:`SCORES`; recognition_rate is the share of the
         vertebrae with a drawn level that were found with that level, NaN where there is none.
     """
-    scores = per_image[["model", "image_id", *METRICS]]
+    keys = {"model": object, "image_id": object}
+    scores = per_image[[*keys, *METRICS]].astype(keys)
     if replicates is not None:
-        again = replicates[replicates["fold"].isna()]
-        again = again[again["image_id"].isin(per_image["image_id"])]
-        scores = pd.concat([scores, again[scores.columns]]).astype(
-            {"model": object, "image_id": object}
-        )
-        scores = scores.groupby(["model", "image_id"], sort=False, as_index=False).mean()
+        again = replicates[replicates["kind"] == "seed"].astype(keys)
+        means = again.groupby(list(keys), as_index=False)[list(METRICS)].mean()
+        scores = scores[list(keys)].merge(means, on=list(keys), how="left")
     films = film_table(of_instances(instances))
     rate = films["n_correct"] / films["n_reference"].where(films["n_reference"] > 0)
-    films = films[["model", "image_id"]].assign(recognition_rate=rate)
-    keys = {"model": object, "image_id": object}
-    return scores.astype(keys).merge(films.astype(keys), on=["model", "image_id"], how="left")
+    films = films[list(keys)].assign(recognition_rate=rate).astype(keys)
+    return scores.merge(films, on=list(keys), how="left")
 
 
 def compare_networks(
@@ -430,7 +428,9 @@ def _bootstrap(
 
 def _welch(values: np.ndarray, dealt: np.ndarray, groups: int) -> np.ndarray:
     """Welch's statistic of each dealing (d x n labels) and contrast (n x m values): d x m."""
-    floor = 1e-9 * np.maximum(values.var(axis=0), 1e-300)
+    # Two equal values say little about a variance, and none of what never differs matters.
+    spread = values.var(axis=0)
+    floor = 1e-9 * np.where(spread > 0, spread, 1.0)
     squares = values**2
     weights, means = [], []
     for group in range(groups):
