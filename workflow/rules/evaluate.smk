@@ -103,6 +103,7 @@ rule compare:
         ),
         splits=ancient("<results>/splits.parquet"),
         records=ancient(published_records),
+        digests=ancient(lambda wildcards: prepared("digests")),
     output:
         **{name: f"<results>/metrics/{name}.parquet" for name in COMPARED},
     log:
