@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from lumbarflow import networks
 from lumbarflow.evaluate.statistics import (
     COMPARISONS,
     MEANS,
@@ -167,7 +168,7 @@ def test_nothing_is_detectable_with_five_patients():
 
 
 def test_interaction_is_found_at_the_stated_rates():
-    """Groups of other sizes and spreads: 6 and 24 units, the smaller group thrice as spread."""
+    """Groups of other sizes and spreads: 8 and 24 units, the smaller group thrice as spread."""
     rng, contrasts = np.random.default_rng(4), 300
     groups = np.repeat(["few", "many"], [8, 24])
     spread = np.repeat([3.0, 1.0], [8, 24])[:, None]
@@ -195,6 +196,10 @@ def test_interaction_needs_two_groups_of_two():
         assert np.isnan(interaction_p(np.ones((4, 2)), np.array(groups), 99, rng)).all()
     same = interaction_p(np.ones((4, 2)), np.array(list("aabb")), 99, rng)
     assert same.tolist() == [1, 1]
+
+
+def test_families_are_those_of_the_paper():
+    assert {name: networks.family(name) for name in FAMILIES} == FAMILIES
 
 
 # The tables ---------------------------------------------------------------------------------------

@@ -171,6 +171,15 @@ def test_few_films_are_told_without_numbers_that_are_not_there(tmp_path):
     assert "nan" not in words(rendered(found)).lower()
 
 
+def test_strata_that_are_too_small_are_told(tmp_path):
+    # Of 16 patients six have mild degeneration.
+    films = {f"film{n}": f"patient{n}" for n in range(16)}
+    assert made(tmp_path, MODELS, films)["notes"] == [
+        "Strata of fewer than 6 patients, in which no difference can be told from chance: "
+        "degeneration none (5), degeneration severe (5)."
+    ]
+
+
 def test_one_family_is_said_to_lack_the_other(tmp_path):
     found = made(tmp_path, ["unet", "pspnet"], FILMS)
     assert any("not of both families" in note for note in found["notes"])

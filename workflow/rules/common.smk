@@ -79,7 +79,7 @@ def get_final_output():
         "annotations/agreement",
         "splits",
     ]
-    metrics = ["per_image", "per_class", "instances", "summary", *MEASURED, *COMPARED]
+    metrics = ["per_image", "per_class", "instances", "summary", *MEASURED]
     sources = [*config["models"], "annotation"]
     return [
         "<results>/config.yaml",
@@ -107,7 +107,7 @@ def get_final_output():
             table=["", "vertebrae/", "changes/"],
             source=sources,
         ),
-        expand("<results>/metrics/{table}.parquet", table=metrics),
+        expand("<results>/metrics/{table}.parquet", table=[*metrics, *COMPARED]),
         "<results>/metrics/table1.csv",
         "<results>/report/index.html",
         *(["<results>/truth.parquet"] if has_synthetic_annotations(config) else []),

@@ -14,8 +14,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # torch is not in every environment
     from .base import Network
 
-#: What a network of each family is made from (see :func:`family`).
-_FAMILIES = {"semantic": "semantic", "detection": "instance"}
 _NOT_NETWORKS = {"__init__", "base", "semantic", "detection"}
 
 
@@ -31,10 +29,11 @@ def load(name: str) -> Network:
 
 
 def family(name: str) -> str | None:
-    """`semantic` or `instance`, by the module that the network's file imports; None of others.
+    """`semantic` or `instance`, by the module that the network's file is made from; None of others.
 
     Told without importing the network, which not every environment can.
     """
     tree = ast.parse((Path(__file__).parent / f"{name}.py").read_text(encoding="utf-8"))
     imported = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    return next((kind for base, kind in _FAMILIES.items() if base in imported), None)
+    families = {"semantic": "semantic", "detection": "instance"}
+    return next((kind for base, kind in families.items() if base in imported), None)
