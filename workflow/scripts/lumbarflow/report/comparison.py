@@ -176,8 +176,8 @@ def _notes(models: Sequence[str], compared: pd.DataFrame, means: pd.DataFrame) -
             for row in small.to_dict("records")
         )
         notes.append(
-            f"Strata of fewer than {MIN_PATIENTS} patients, in which no difference can be told from "
-            f"chance: {listed}."
+            f"Strata of fewer than {MIN_PATIENTS} patients, in which no difference can be told "
+            f"from chance: {listed}."
         )
     for stratum, values in STRATA.items():
         part = means[means["stratum"] == stratum]
@@ -217,16 +217,6 @@ def _observation(family: pd.DataFrame) -> str | None:
 
 def _drawing(means: pd.DataFrame, models: Sequence[str], titles: Mapping[str, str]) -> str | None:
     panels = {}
-    small = means[means["n_patients"] < MIN_PATIENTS].drop_duplicates(["stratum", "value"])
-    if patients >= MIN_PATIENTS and len(small):
-        listed = ", ".join(
-            f"{STRATUM_TITLES[row['stratum']].lower()} {row['value']} ({row['n_patients']})"
-            for row in small.to_dict("records")
-        )
-        notes.append(
-            f"Strata of fewer than {MIN_PATIENTS} patients, in which no difference can be told from "
-            f"chance: {listed}."
-        )
     for stratum, values in STRATA.items():
         part = means[means["stratum"] == stratum]
         found = [value for value in values if (part["value"] == value).any()]
