@@ -34,15 +34,16 @@ def healthy():
     ("finding", "grade"),
     [
         (None, "none"),
-        (("disc_height_index", "L4/L5", 0.21), "none"),
-        (("disc_height_index", "L4/L5", 0.19), "mild"),
-        (("disc_height_index", "L4/L5", 0.09), "severe"),
+        (("disc_height_index", "L4/L5", 0.22), "none"),
+        (("disc_height_index", "L4/L5", 0.21), "mild"),
+        (("disc_height_index", "L4/L5", 0.14), "severe"),
         (("osteophyte_length", "L4 anterior_inferior", 2.0), "none"),
         (("osteophyte_length", "L4 anterior_inferior", 4.0), "mild"),
         (("osteophyte_length", "L4 anterior_inferior", 7.0), "severe"),
         # Of a body without a height nothing is told.
         (("osteophyte_length", "L1 anterior_inferior", 9.0), "none"),
-        (("slip_percent", "L4/L5", 7.0), "mild"),
+        (("slip_percent", "L4/L5", 7.0), "none"),
+        (("slip_percent", "L4/L5", 9.0), "mild"),
         (("slip_percent", "L4/L5", -26.0), "severe"),
     ],
 )

@@ -27,9 +27,9 @@ NORMAL_DISC_INDEX = {
     **{"L5/L6": 0.27, "L6/S1": 0.27},
 }
 #: From where a disc is mildly, and from where severely degenerated.
-HEIGHT_LOSS = (1 / 3, 2 / 3)  # of a healthy disc's height
+HEIGHT_LOSS = (0.25, 0.5)  # of a healthy disc's height
 OSTEOPHYTE = (0.1, 0.2)  # by the posterior height of its body: about 3 and 6 mm
-SLIP_PERCENT = (5.0, 25.0)
+SLIP_PERCENT = (8.0, 25.0)  # about 3 mm, and Meyerding's grade II
 #: From which share of the smaller one two bodies overlap.
 OVERLAP = 0.02
 
@@ -85,8 +85,8 @@ def degeneration(measured: pd.DataFrame) -> str | None:
     mild, or moderate to severe, here called severe. They grade by eye; the limits here are numbers
     without a unit, so that films of unknown pixel spacing have them too. Height is that lost of a
     healthy disc's (:data:`NORMAL_DISC_INDEX`: Zhou et al., Eur Spine J 2000;9:242, by depths of
-    Panjabi et al., Spine 1992;17:299), in thirds as graded by Wilke et al. (Eur Spine J
-    2006;15:720). Slips count by Meyerding's grades I and II.
+    Panjabi et al., Spine 1992;17:299). Slips count, too, from about 3 mm on: smaller ones are
+    common in health.
 
     Args:
         measured: the rows of `measurements/annotation.parquet` of a film that have a value.
