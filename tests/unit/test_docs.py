@@ -21,10 +21,13 @@ from lumbarflow.acquire.view import REASONS
 from lumbarflow.annotate.agreement import AGREEMENT
 from lumbarflow.annotate.qc import CHECKS, Check, Finding
 from lumbarflow.deidentify.audit import COLUMNS as AUDIT
+from lumbarflow.evaluate.failures import ERRORS, RANKING
 from lumbarflow.evaluate.levels import CONFUSION, FILMS
 from lumbarflow.evaluate.levels import SUMMARY as LEVEL_SUMMARY
 from lumbarflow.evaluate.measurements import COMPARED, RELIABILITY, SUMMARY
 from lumbarflow.evaluate.metrics import segmentation_metrics
+from lumbarflow.evaluate.statistics import COMPARISONS, MEANS
+from lumbarflow.evaluate.strata import STRATA
 from lumbarflow.evaluate.tables import match_vertebrae, score_masks, summarise
 from lumbarflow.measure.changes import COLUMNS as CHANGES
 from lumbarflow.measure.cohort import LABELLED
@@ -223,6 +226,10 @@ def test_columns_in_results_are_those_of_the_code():
         "metrics/levels.parquet": FILMS,
         "metrics/level_summary.parquet": LEVEL_SUMMARY,
         "metrics/level_confusion.parquet": CONFUSION,
+        "metrics/comparisons.parquet": COMPARISONS,
+        "metrics/strata.parquet": MEANS,
+        "metrics/errors.parquet": ERRORS,
+        "metrics/film_ranking.parquet": [*RANKING, *STRATA],
         "metrics/summary.parquet": summarise(scores, 0, 10),
     }
     for heading, table in tables.items():

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import pandas as pd
 import pytest
+from compared_results import write_compared
 from labelled_results import write_labelled
 
 from lumbarflow.annotate.agreement import agreement_table
@@ -168,6 +169,7 @@ def results(tmp_path_factory):
     )
     test_films = dict(zip(ids[3:], patients[3:], strict=True))
     write_labelled(folder, paper_order(list(NAMES)), test_films)
+    write_compared(folder, paper_order(list(NAMES)), test_films)
     return folder
 
 
@@ -242,10 +244,10 @@ def test_scores_are_those_of_the_tables(html, results):
 def test_pictures_have_alternative_texts_and_decode(html):
     images = [image for image in Page(html).all("img") if "src" in image]
     films = [image for image in images if image["src"].startswith("data:image/jpeg;base64,")]
-    # Film, reference, five models and an overlay for each of two films; two findings; the curves
-    # and three drawings of levels and measurements.
+    # Film, reference, five models and an overlay for each of two films; two findings; the curves,
+    # the strata and three drawings of levels and measurements.
     assert len(films) == 18
-    assert len(images) == 22
+    assert len(images) == 23
     assert all(image["alt"] for image in images)
     data = base64.b64decode(films[1]["src"].split(",")[1])
     assert cv2.imdecode(np.frombuffer(data, np.uint8), -1).shape == (ROWS, COLUMNS, 3)

@@ -35,7 +35,7 @@ ANNOTATE = [
 DIVIDE = ["split", "publish splits"]
 # What follows from other predictions or outlines, and from other outlines alone.
 SCORE = ["evaluate", "report"]
-MEASURE = ["measure_annotation", "evaluate_measurements", "changes annotation"]
+MEASURE = ["measure_annotation", "evaluate_measurements", "compare", "changes annotation"]
 
 
 def each(rule: str, models: list[str] = MODELS) -> list[str]:

@@ -56,6 +56,8 @@ MEASURED = [
     "level_summary",
     "level_confusion",
 ]
+# Tables of the rule `compare`.
+COMPARED = ["comparisons", "strata", "errors", "film_ranking"]
 
 
 wildcard_constraints:
@@ -105,7 +107,7 @@ def get_final_output():
             table=["", "vertebrae/", "changes/"],
             source=sources,
         ),
-        expand("<results>/metrics/{table}.parquet", table=metrics),
+        expand("<results>/metrics/{table}.parquet", table=[*metrics, *COMPARED]),
         "<results>/metrics/table1.csv",
         "<results>/report/index.html",
         *(["<results>/truth.parquet"] if has_synthetic_annotations(config) else []),

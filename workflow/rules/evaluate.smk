@@ -84,3 +84,38 @@ rule evaluate_measurements:
         code=code("evaluate_measurements.py"),
     script:
         "../scripts/evaluate_measurements.py"
+
+
+rule compare:
+    """Compare the networks with each other, by film and stratum, and count their errors."""
+    input:
+        per_image="<results>/metrics/per_image.parquet",
+        instances="<results>/metrics/instances.parquet",
+        network=expand(
+            "<results>/predictions/networks/{model}.parquet", model=config["models"]
+        ),
+        labelled=expand("<results>/predictions/{model}.parquet", model=config["models"]),
+        measurements="<results>/measurements/annotation.parquet",
+        replicates=(
+            ["<results>/metrics/replicates.parquet"]
+            if config["training"].get("seeds")
+            else []
+        ),
+        splits=ancient("<results>/splits.parquet"),
+        records=ancient(published_records),
+        digests=ancient(lambda wildcards: prepared("digests")),
+    output:
+        **{name: f"<results>/metrics/{name}.parquet" for name in COMPARED},
+    log:
+        "<logs>/compare.log",
+    benchmark:
+        "<benchmarks>/compare.tsv"
+    conda:
+        "../../envs/prepare.yaml"
+    params:
+        films=lambda wildcards: digests()["test"]["structures"],
+        families={name: networks.family(name) for name in config["models"]},
+        evaluation=config["evaluation"],
+        code=code("compare.py"),
+    script:
+        "../scripts/compare.py"

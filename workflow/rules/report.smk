@@ -27,6 +27,7 @@ rule report:
         manifest="<results>/images/manifest.parquet",
         audit="<results>/images/deidentification.parquet",
         measured=expand("<results>/metrics/{table}.parquet", table=MEASURED),
+        compared=expand("<results>/metrics/{table}.parquet", table=COMPARED),
         measurements=expand(
             "<results>/measurements/{source}.parquet",
             source=[*config["models"], "annotation"],

@@ -115,12 +115,12 @@ def _parts(
     """Disagreement on outlines and on counts, and low confidence, of the networks on one film."""
     if not tables:
         return None, None, None
-    masks = [_merged(table, foreground) for table in tables]
+    masks = [merged(table, foreground) for table in tables]
     counts = [_counts(table) for table in tables]
     unsure = [1 - (0.0 if table is None else float(table["score"].mean())) for table in tables]
     pairs = list(combinations(range(len(tables)), 2))
     return (
-        _mean(1 - _dice(masks[a], masks[b]) for a, b in pairs),
+        _mean(1 - dice(masks[a], masks[b]) for a, b in pairs),
         _mean(_count_difference(counts[a], counts[b]) for a, b in pairs),
         _mean(unsure),
     )
@@ -131,7 +131,7 @@ def _mean(values: Iterable[float]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
-def _merged(table: pd.DataFrame | None, foreground: Sequence[str]) -> Any:
+def merged(table: pd.DataFrame | None, foreground: Sequence[str]) -> Any:
     """The union of the foreground as COCO RLE; None if it is empty. Never decoded: it is fast."""
     if table is None:
         return None
@@ -142,7 +142,7 @@ def _merged(table: pd.DataFrame | None, foreground: Sequence[str]) -> Any:
     return coco_mask.merge(codes) if codes else None
 
 
-def _dice(a: Any, b: Any) -> float:
+def dice(a: Any, b: Any) -> float:
     """Dice of two masks in COCO RLE; 1 if both are empty."""
     if a is None or b is None:
         return float(a is b)

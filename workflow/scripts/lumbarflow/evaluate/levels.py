@@ -156,7 +156,7 @@ def shifted(film: pd.DataFrame) -> int | None:
     if film.empty:
         return None
     named = film.dropna(subset="predicted_level")
-    steps = Counter(map(_steps, named["reference_level"], named["predicted_level"]))
+    steps = Counter(map(level_steps, named["reference_level"], named["predicted_level"]))
     step, count = max(steps.items(), key=lambda item: item[1], default=(None, 0))
     return step if 2 * count > len(film) else None
 
@@ -256,7 +256,7 @@ def reliability(levels: pd.DataFrame, bins: int = 10) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(RELIABILITY)).astype(RELIABILITY)
 
 
-def _steps(reference: str, told: str) -> int:
+def level_steps(reference: str, told: str) -> int:
     """Levels from the reference down to the one told."""
     upper, lower = sorted((RANK[reference], RANK[told]))
     if upper == lower:

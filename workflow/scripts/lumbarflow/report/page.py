@@ -22,6 +22,7 @@ from ..files import read_grey, read_json, write_text
 from ..prepare.masks import rasterise
 from ..rle import decode
 from .annotators import agreement_section
+from .comparison import comparison_section
 from .figures import TIMES, class_colours, duration, jpeg_uri, learning_curves, overlay, shrink
 from .findings import SEVERITIES, finding_pictures, worst_first
 from .labelling import labelling_section
@@ -65,6 +66,7 @@ class Page:
             "paper_best"}]}, a cell a model, in percent as text; "paper" is None for a model that
             the paper lacks.
         n_test: films scored.
+        comparison: differences between networks, see :func:`~.comparison.comparison_section`.
         legend: (class name, CSS colour).
         dice: a row a class: {"class_name", "colour", "films", "cells": [{"value", "best"}]}.
         runs: a row a model: {"name", "parameters", "epochs", "best_epoch", "time", "device",
@@ -92,6 +94,7 @@ class Page:
     n_undecided: int
     table1: list[dict[str, Any]]
     n_test: int
+    comparison: dict[str, Any]
     legend: list[tuple[str, str]]
     dice: list[dict[str, Any]]
     runs: list[dict[str, Any]]
@@ -174,6 +177,7 @@ def build_report(
         n_undecided=len(uncertain),
         table1=_table1(summary, names),
         n_test=per_image["image_id"].nunique(),
+        comparison=comparison_section(results, models, names),
         legend=[(_words(name), _css(colour)) for name, colour in colours.items()],
         dice=_dice_rows(per_class, models, colours),
         runs=[_run_row(names[model], run) for model, run in runs.items()],
