@@ -60,15 +60,26 @@ def binary_metrics(reference: np.ndarray, prediction: np.ndarray) -> dict[str, f
         ValueError: the shapes differ, or the masks are empty arrays.
     """
     _check_pair(reference, prediction)
-    both, n_reference, n_prediction = _overlap(reference, prediction)
-    background = reference.size - np.array([n_reference, n_prediction])
-    neither = reference.size - n_reference - n_prediction + both
+    return binary_metrics_from_counts(*_overlap(reference, prediction), reference.size)
+
+
+def binary_metrics_from_counts(
+    n_both: int, n_reference: int, n_predicted: int, n_pixels: int
+) -> dict[str, float]:
+    """:func:`binary_metrics` of two masks of which only pixels are counted.
+
+    Args:
+        n_both: pixels in both masks.
+        n_reference: pixels in the reference.
+        n_predicted: pixels in the prediction.
+        n_pixels: of the film.
+    """
     metrics = _metrics_from_counts(
-        np.array([neither, both]),
-        np.array([background[0], n_reference]),
-        np.array([background[1], n_prediction]),
+        np.array([n_pixels - n_reference - n_predicted + n_both, n_both]),
+        np.array([n_pixels - n_reference, n_reference]),
+        np.array([n_pixels - n_predicted, n_predicted]),
     )
-    return metrics | {"dice": _ratio(2 * both, n_reference + n_prediction)}
+    return metrics | {"dice": _ratio(2 * n_both, n_reference + n_predicted)}
 
 
 def dice(reference: np.ndarray, prediction: np.ndarray) -> float:
