@@ -48,34 +48,38 @@ class _Patients:
 
     def __init__(self, patients: pd.DataFrame, seed: int, n_boot: int):
         codes, units = pd.factorize(patients["patient_id"], sort=True)
-        self._unit = dict(zip(patients["image_id"], codes, strict=True))
+        self._number = dict(zip(patients["image_id"], codes, strict=True))
         count = len(units)
         picks = np.random.default_rng(seed).integers(0, count, (n_boot, count))
         #: How often each patient is in each resample.
         self.drawn = np.stack([np.bincount(row, minlength=count) for row in picks]).astype(float)
 
-    def of(self, image_ids: pd.Series) -> np.ndarray:
-        """The patients of films, as numbers from 0."""
-        return image_ids.map(self._unit).to_numpy(int)
+    def numbered(self, table: pd.DataFrame) -> pd.DataFrame:
+        """A table with a column more: the number of the film's patient."""
+        return table.assign(patient=table["image_id"].map(self._number).astype(int))
 
-    def sums(self, table: pd.DataFrame, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Sums over the rows of a table of one or more values of each row (rows x K).
+    def sums(self, patients: pd.Series, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Sums over rows.
+
+        Args:
+            patients: of the rows, as numbers.
+            values: rows x K.
 
         Returns:
             The K sums, and those of each resample (n_boot x K).
         """
-        values = np.asarray(values, float)
-        values = values[:, None] if values.ndim == 1 else values
         parts = np.zeros((self.drawn.shape[1], values.shape[1]))
-        np.add.at(parts, self.of(table["image_id"]), values)
+        np.add.at(parts, patients.to_numpy(), values)
         return values.sum(axis=0), self.drawn @ parts
 
     def mean(self, table: pd.DataFrame, column: str) -> _Figure:
         """The mean of a column where it is known."""
-        known = table.dropna(subset=column)
-        pairs = np.stack([known[column].to_numpy(float), np.ones(len(known))], axis=1)
-        total, samples = self.sums(known, pairs)
-        return _Figure(*(_divide(one.T[0], one.T[1]) for one in (total, samples)), len(known))
+        values = table[column].to_numpy(float)
+        known = np.isfinite(values)
+        pairs = np.stack([np.where(known, values, 0.0), known], axis=1)
+        total, samples = self.sums(table["patient"], pairs)
+        value, spread = (_divide(one.T[0], one.T[1]) for one in (total, samples))
+        return _Figure(float(value), spread, int(known.sum()))
 
 
 def summarise_classes(
@@ -106,13 +110,14 @@ def summarise_classes(
         A figure of nothing has no row.
     """
     resamples = _Patients(patients, seed, n_boot)
+    known = {name: resamples.numbered(tables[name]) for name in _TABLES}
     rows = []
     for model in tables["counts"]["model"].unique():
-        part = {name: tables[name][tables[name]["model"] == model] for name in _TABLES}
+        part = {name: table[table["model"] == model] for name, table in known.items()}
         for class_name, metric, unit, figure in _figures(part, resamples):
             if figure.n and np.isfinite(figure.value):
-                known = figure.samples[np.isfinite(figure.samples)]
-                low, high = np.percentile(known, [2.5, 97.5]) if len(known) else [np.nan] * 2
+                finite = figure.samples[np.isfinite(figure.samples)]
+                low, high = np.percentile(finite, [2.5, 97.5]) if len(finite) else [np.nan] * 2
                 rows.append((model, class_name, metric, unit, figure.value, low, high, figure.n))
     return pd.DataFrame(rows, columns=list(CLASS_SUMMARY)).astype(CLASS_SUMMARY)
 
@@ -153,13 +158,15 @@ def _detection(
     counts = tables["counts"]
     for class_name in counts.loc[counts["class_name"] != FOREGROUND, "class_name"].unique():
         drawn = counts[counts["class_name"] == class_name]
-        n, samples_n = resamples.sums(drawn, drawn["reference_instances"])
-        if not n:
+        n, samples_n = resamples.sums(
+            drawn["patient"], drawn[["reference_instances"]].to_numpy(float)
+        )
+        if not n[0]:
             continue
         part = detections[detections["class_name"] == class_name]
         scores, right = part["score"].to_numpy(float), part[list(RIGHT)].to_numpy(bool)
         values = average_precision(scores, right, n[0])
-        weights = resamples.drawn[:, resamples.of(part["image_id"])]
+        weights = resamples.drawn[:, part["patient"].to_numpy()]
         samples = average_precision(scores, right, samples_n[:, 0], weights)
         for metric, chosen in _PRECISIONS.items():
             figure = _Figure(
@@ -177,7 +184,7 @@ def _panoptic(
     columns = ["matched_instances", "matched_iou", "reference_instances", "predicted_instances"]
     found: dict[str, list[_Figure]] = {}
     for class_name, part in counts.groupby("class_name", sort=False):
-        total, samples = resamples.sums(part, part[columns].to_numpy(float))
+        total, samples = resamples.sums(part["patient"], part[columns].to_numpy(float))
         values, spread = panoptic_quality(*total), panoptic_quality(*samples.T)
         for metric, value in values.items():
             figure = _Figure(float(value), spread[metric], int(total[2] + total[3]))
@@ -196,7 +203,7 @@ def _calibration(
         gaps = np.zeros((len(part), len(EDGES) - 1))
         bins = np.clip(np.searchsorted(EDGES, scores, side="right") - 1, 0, len(EDGES) - 2)
         gaps[np.arange(len(part)), bins] = scores - part["right_50"].to_numpy(float)
-        total, samples = resamples.sums(part, np.column_stack([gaps, np.ones(len(part))]))
+        total, samples = resamples.sums(part["patient"], np.column_stack([gaps, np.ones(len(part))]))
         value, spread = (
             _divide(np.abs(one[..., :-1]).sum(axis=-1), one[..., -1]) for one in (total, samples)
         )

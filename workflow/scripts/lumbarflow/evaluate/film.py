@@ -132,6 +132,12 @@ class Drawn:
         self.names = np.array([s["class_name"] for s in reference.structures], dtype=object)
 
     @cached_property
+    def outlines(self) -> list[tuple[np.ndarray, float]]:
+        """The outline of each structure, and from which depth waves count on it."""
+        found = (outline(runs.window(mask)[2]) for mask in self.structures)
+        return [(points, depth(points)) for points in found]
+
+    @cached_property
     def boundaries(self) -> dict[str, Boundary]:
         """The boundary of each of the planes."""
         return {name: _boundary(plane) for name, plane in self.planes.items()}
@@ -268,7 +274,38 @@ def detection_rows(drawn: Drawn, seen: Seen) -> Iterator[dict[str, Any]]:
 def vertebra_rows(
     model: str, instances: pd.DataFrame, drawn: Drawn, foreground: Sequence[str]
 ) -> Iterator[dict[str, Any]]:
-    """The rows of `metrics/instances` of a film and model, see :func:`match_vertebrae`."""
+    """The rows of `metrics/instances` of a film and model, without the columns on waviness.
+
+    Args:
+        model: name of the model.
+        instances: the film's rows of `predictions/*.parquet`.
+        drawn: on this film.
+        foreground: the classes whose structures count as vertebrae.
+
+    Raises:
+        InputError: an instance has another size than its film.
+    """
+    for _, row in _matched(model, instances, drawn, foreground):
+        yield row
+
+
+def outline_rows(
+    model: str, instances: pd.DataFrame, drawn: Drawn, foreground: Sequence[str]
+) -> Iterator[dict[str, Any]]:
+    """The rows of :func:`vertebra_rows` with the columns on waviness, where a vertebra is found."""
+    for (at, mask), row in _matched(model, instances, drawn, foreground):
+        waves = dict.fromkeys(("waviness", "reference_waviness"), np.nan)
+        if row["iou"] >= FOUND_IOU:
+            points, least = drawn.outlines[at]
+            waves["waviness"] = waviness(outline(runs.window(mask)[2]), least)
+            waves["reference_waviness"] = waviness(points, least)
+        yield row | waves
+
+
+def _matched(
+    model: str, instances: pd.DataFrame, drawn: Drawn, foreground: Sequence[str]
+) -> Iterator[tuple[tuple[int, runs.Runs | None], dict[str, Any]]]:
+    """Each vertebra's place among the structures, the mask that it was matched to, and its row."""
     instances = instances[instances["class_name"].isin(list(foreground))]
     masks = _masks(model, drawn, instances)
     chosen = np.flatnonzero(np.isin(drawn.names, list(foreground)))
@@ -276,20 +313,19 @@ def vertebra_rows(
     for row, (at, column) in enumerate(zip(chosen, match_instances(overlaps), strict=True)):
         vertebra = drawn.reference.structures[at]
         found = instances.iloc[column] if column >= 0 else None
-        yield {
-            "model": model,
-            "image_id": drawn.reference.image_id,
-            "class_name": vertebra["class_name"],
-            "level": vertebra["level"],
-            "matched_instance_id": None if found is None else found["instance_id"],
-            "iou": 0.0 if found is None else overlaps[row, column],
-            "predicted_level": None if found is None else found["level"],
-            "level_probability": None if found is None else found.get("level_probability"),
-            **_wavinesses(
-                drawn.structures[at],
-                masks[column] if column >= 0 and overlaps[row, column] >= FOUND_IOU else None,
-            ),
-        }
+        yield (
+            (at, None if found is None else masks[column]),
+            {
+                "model": model,
+                "image_id": drawn.reference.image_id,
+                "class_name": vertebra["class_name"],
+                "level": vertebra["level"],
+                "matched_instance_id": None if found is None else found["instance_id"],
+                "iou": 0.0 if found is None else overlaps[row, column],
+                "predicted_level": None if found is None else found["level"],
+                "level_probability": None if found is None else found.get("level_probability"),
+            },
+        )
 
 
 def _masks(model: str, drawn: Drawn, instances: pd.DataFrame) -> list[runs.Runs]:
@@ -311,15 +347,3 @@ def _masks(model: str, drawn: Drawn, instances: pd.DataFrame) -> list[runs.Runs]
 def _boundary(mask: runs.Runs) -> Boundary:
     top, left, inside = runs.window(mask)
     return boundary(inside, top, left)
-
-
-def _wavinesses(drawn: runs.Runs, seen: runs.Runs | None) -> dict[str, float]:
-    """Of the outlines of a structure and of the instance that found it."""
-    if seen is None:
-        return {"waviness": np.nan, "reference_waviness": np.nan}
-    reference, prediction = (outline(runs.window(mask)[2]) for mask in (drawn, seen))
-    least = depth(reference)
-    return {
-        "waviness": waviness(prediction, least),
-        "reference_waviness": waviness(reference, least),
-    }

@@ -27,6 +27,7 @@ from .film import (
     boundary_rows,
     count_rows,
     detection_rows,
+    outline_rows,
     overlap_columns,
     see,
     vertebra_rows,
@@ -137,7 +138,7 @@ def match_vertebrae(
     for reference in references:
         drawn = Drawn(reference, (), ())
         instances = by_image.get(reference.image_id, predictions.iloc[:0])
-        rows += vertebra_rows(model, instances, drawn, foreground)
+        rows += outline_rows(model, instances, drawn, foreground)
     return _instances(rows, predictions)
 
 
@@ -324,10 +325,8 @@ def _score_film(
     result = {}
     for model in dict.fromkeys(model for model, _ in predictions):
         seen = see(model, predictions[model, "networks"], drawn, classes, foreground)
-        found, before = (
-            list(vertebra_rows(model, predictions[model, name], drawn, foreground))
-            for name in ("labelled", "unrepaired")
-        )
+        found = outline_rows(model, predictions[model, "labelled"], drawn, foreground)
+        before = vertebra_rows(model, predictions[model, "unrepaired"], drawn, foreground)
         result[model] = {
             "counts": list(count_rows(drawn, seen, foreground)),
             "boundaries": list(boundary_rows(drawn, seen, tolerances)),
