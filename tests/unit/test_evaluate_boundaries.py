@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from lumbarflow.evaluate.boundaries import boundary, compare
 
-shapes = hnp.array_shapes(min_dims=2, max_dims=2, max_side=12)
-pairs = shapes.flatmap(lambda shape: st.tuples(*[hnp.arrays(bool, shape)] * 2))
+
+def random_pair(seed):
+    """Two masks of one small film: speckled, empty or nearly alike."""
+    rng = np.random.default_rng(seed)
+    shape = rng.integers(1, 13, 2)
+    one, other = (rng.random(shape) < rng.choice([0, 0.1, 0.5, 0.9, 1]) for _ in range(2))
+    return (one, one ^ other) if rng.random() < 0.3 else (one, other)
+
+
+pairs = st.integers(0, 2**32 - 1).map(random_pair)
 scales = st.sampled_from([1.0, 0.143, 2.5])
 
 
@@ -58,6 +65,7 @@ def fast(reference, prediction, tolerance=1.0, scale=1.0):
     return compare(boundary(reference), boundary(prediction), tolerance, scale)
 
 
+@settings(deadline=None, max_examples=60)
 @given(pairs, scales, st.floats(0.2, 4))
 def test_equals_the_definitions(pair, scale, tolerance):
     assume(pair[0].any() and pair[1].any())
@@ -70,6 +78,7 @@ def test_equals_the_definitions(pair, scale, tolerance):
     assert found["surface_dice"] == pytest.approx(within / whole)
 
 
+@settings(deadline=None)
 @given(pairs, scales)
 def test_equals_the_library_of_the_definitions(pair, scale):
     library = pytest.importorskip(
@@ -84,6 +93,7 @@ def test_equals_the_library_of_the_definitions(pair, scale):
     )
 
 
+@settings(deadline=None)
 @given(pairs)
 def test_exchanging_the_masks_changes_nothing(pair):
     one, other = fast(*pair), fast(*pair[::-1])
@@ -91,6 +101,7 @@ def test_exchanging_the_masks_changes_nothing(pair):
         assert one[name] == pytest.approx(other[name], nan_ok=True)
 
 
+@settings(deadline=None)
 @given(pairs, st.integers(0, 30), st.integers(0, 30))
 def test_the_place_on_the_film_does_not_matter(pair, top, left):
     moved = compare(*(boundary(mask, top, left) for mask in pair), 1.0)

@@ -7,7 +7,7 @@ import io
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
@@ -136,6 +136,7 @@ def test_a_better_score_takes_the_structure():
     assert right[1].tolist() == [True] * 3 + [False] * 7
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1))
 def test_panoptic_quality_of_segments_that_do_not_overlap(seed):
     rng = np.random.default_rng(seed)

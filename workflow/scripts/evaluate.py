@@ -10,9 +10,7 @@ TABLES = ("networks", "unrepaired", "labelled")
 
 with job(snakemake) as log:
     splits = pd.read_parquet(snakemake.input.splits)
-    manifest = pd.read_parquet(
-        snakemake.input.manifest, columns=["image_id", "pixel_spacing_mm"]
-    )
+    manifest = pd.read_parquet(snakemake.input.manifest, columns=["image_id", "pixel_spacing_mm"])
     tables = score_all(
         {
             model: {name: snakemake.input[name][k] for name in TABLES}

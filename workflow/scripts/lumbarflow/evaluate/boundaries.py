@@ -56,9 +56,7 @@ def boundary(window: np.ndarray, top: int = 0, left: int = 0) -> Boundary:
     # 0 and 15, all alike, become 255 and 14: the largest ones less one.
     found = np.flatnonzero(code - 1 < 14)
     rows, columns = np.divmod(found, code.shape[1])
-    return Boundary(
-        np.stack([columns + left, rows + top], axis=1), _LENGTHS[code.ravel()[found]]
-    )
+    return Boundary(np.stack([columns + left, rows + top], axis=1), _LENGTHS[code.ravel()[found]])
 
 
 def compare(
@@ -91,10 +89,7 @@ def compare(
         distances = {"hausdorff_95": np.nan, "mean_distance": np.nan}
         dice = {"surface_dice": 0.0 if any(lengths) else np.nan}
         return result | nothing | distances | dice
-    away = [
-        other.tree.query(one.corners)[0] * scale
-        for one, other in (pair, pair[::-1])
-    ]
+    away = [other.tree.query(one.corners)[0] * scale for one, other in (pair, pair[::-1])]
     within = [
         float(one.lengths[distance <= tolerance].sum()) * scale
         for one, distance in zip(pair, away, strict=True)
@@ -106,8 +101,7 @@ def compare(
         "reference_within": within[0],
         "predicted_within": within[1],
         "hausdorff_95": max(
-            _quantile(distance, one.lengths, 0.95)
-            for one, distance in zip(pair, away, strict=True)
+            _quantile(distance, one.lengths, 0.95) for one, distance in zip(pair, away, strict=True)
         ),
         "mean_distance": total / sum(lengths),
         "surface_dice": sum(within) / sum(lengths),

@@ -203,7 +203,9 @@ def _calibration(
         gaps = np.zeros((len(part), len(EDGES) - 1))
         bins = np.clip(np.searchsorted(EDGES, scores, side="right") - 1, 0, len(EDGES) - 2)
         gaps[np.arange(len(part)), bins] = scores - part["right_50"].to_numpy(float)
-        total, samples = resamples.sums(part["patient"], np.column_stack([gaps, np.ones(len(part))]))
+        total, samples = resamples.sums(
+            part["patient"], np.column_stack([gaps, np.ones(len(part))])
+        )
         value, spread = (
             _divide(np.abs(one[..., :-1]).sum(axis=-1), one[..., -1]) for one in (total, samples)
         )

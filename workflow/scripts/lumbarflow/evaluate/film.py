@@ -235,9 +235,7 @@ def boundary_rows(
     spacing = drawn.reference.spacing_mm
     unit = "px" if spacing is None else "mm"
     for name, plane in seen.planes.items():
-        found = compare(
-            drawn.boundaries[name], _boundary(plane), tolerances[unit], spacing or 1.0
-        )
+        found = compare(drawn.boundaries[name], _boundary(plane), tolerances[unit], spacing or 1.0)
         yield {
             **seen.key,
             "class_name": name,
