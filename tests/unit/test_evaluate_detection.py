@@ -43,7 +43,7 @@ def shifted(rng, masks):
 
 
 def cohort(seed, films=6, crowd=0):
-    """Masks drawn, masks seen and scores by film; scores have two digits, so that some are equal."""
+    """Masks drawn, masks seen and scores by film; scores of two digits, so that some are equal."""
     rng = np.random.default_rng(seed)
     drawn = [blocks(rng, rng.integers(0, 6)) for _ in range(films)]
     seen = [shifted(rng, masks) for masks in drawn]

@@ -216,7 +216,7 @@ def count_rows(drawn: Drawn, seen: Seen, foreground: Sequence[str]) -> Iterator[
 
 
 def overlap_columns(counts: pd.DataFrame) -> dict[str, pd.Series]:
-    """`iou` and `dice` of the masks counted in rows of `metrics/counts`; NaN where both are empty."""
+    """`iou` and `dice` of masks counted in rows of `metrics/counts`; NaN where both are empty."""
     both = counts["n_both"].astype(float)
     total = counts["n_reference"].astype(float) + counts["n_predicted"]
     return {"iou": both / (total - both), "dice": 2 * both / total}

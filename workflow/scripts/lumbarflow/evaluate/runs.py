@@ -1,7 +1,7 @@
 """Masks as COCO run lengths: areas, unions and overlaps without decoding them.
 
-A mask on a full-size film is millions of pixels but a few thousand runs: on these, sums cost next to
-nothing, and they are exact.
+A mask on a full-size film is millions of pixels but a few thousand runs: on these, sums cost next
+to nothing, and they are exact.
 """
 
 from __future__ import annotations
