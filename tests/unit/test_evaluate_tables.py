@@ -129,6 +129,8 @@ def test_overlapping_classes_are_scored_each():
 
 def test_bad_input_is_one_sentence():
     good = predicted(("film1", "a", "cage", box(5, 5)))
+    with pytest.raises(InputError, match=r"`classes` .* has 'all', .* another name"):
+        score_masks("unet", good, [SPINE], [*CLASSES, "all"], FOREGROUND)
     with pytest.raises(InputError, match=r"foreground class 'disc' .*`classes`"):
         score_masks("unet", good, [SPINE], CLASSES, ["disc"])
     with pytest.raises(InputError, match=r"predictions/unet.parquet has the class 'rod'"):

@@ -150,14 +150,12 @@ class Seen:
     Attributes:
         key: `model` and `image_id`, the first columns of every table.
         instances: its rows of the table of predictions.
-        masks: of these.
         planes: the mask of each class, and of their union :data:`FOREGROUND`.
         overlaps: intersections over union of the structures with the instances.
     """
 
     key: Mapping[str, str]
     instances: pd.DataFrame
-    masks: Sequence[runs.Runs]
     planes: Mapping[str, runs.Runs]
     overlaps: np.ndarray
 
@@ -191,7 +189,7 @@ def see(
     }
     planes[FOREGROUND] = runs.union([planes[name] for name in foreground], *drawn.shape)
     key = {"model": model, "image_id": drawn.reference.image_id}
-    return Seen(key, instances, masks, planes, runs.iou_matrix(drawn.structures, masks))
+    return Seen(key, instances, planes, runs.iou_matrix(drawn.structures, masks))
 
 
 def count_rows(drawn: Drawn, seen: Seen, foreground: Sequence[str]) -> Iterator[dict[str, Any]]:

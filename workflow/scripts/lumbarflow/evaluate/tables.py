@@ -33,7 +33,7 @@ from .film import (
     vertebra_rows,
 )
 from .metrics import binary_metrics_from_counts
-from .scores import score_reliability
+from .scores import ALL, score_reliability
 
 #: The rows of the paper's Table 1, in its order.
 TABLE1_ROWS = {
@@ -342,6 +342,11 @@ def _score_film(
 def _check_classes(
     model: str, predictions: pd.DataFrame, classes: Sequence[str], foreground: Sequence[str]
 ) -> None:
+    for name in {FOREGROUND, ALL} & set(classes):
+        raise InputError(
+            f"`classes` in the configuration has {name!r}, which the metric tables use for several "
+            "classes together: give that class another name."
+        )
     for name in foreground:
         if name not in classes:
             raise InputError(
