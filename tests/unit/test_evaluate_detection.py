@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from lumbarflow.evaluate import runs
+from lumbarflow import runs
 from lumbarflow.evaluate.detection import (
     MOST,
     THRESHOLDS,

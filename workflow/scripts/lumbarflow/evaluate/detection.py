@@ -52,7 +52,10 @@ def match(scores: Sequence[float], overlaps: np.ndarray) -> np.ndarray:
 
 
 def average_precision(
-    scores: np.ndarray, right: np.ndarray, n_reference: int | np.ndarray, weights=None
+    scores: np.ndarray,
+    right: np.ndarray,
+    n_reference: int | np.ndarray,
+    weights: np.ndarray | None = None,
 ) -> np.ndarray:
     """Mean precision at 101 recalls, at each of the thresholds.
 
@@ -110,7 +113,12 @@ def match_panoptic(overlaps: np.ndarray) -> np.ndarray:
     return overlaps[rows, columns[rows]]
 
 
-def panoptic_quality(matched, iou_sum, n_reference, n_predicted) -> dict[str, np.ndarray]:
+def panoptic_quality(
+    matched: np.ndarray | float,
+    iou_sum: np.ndarray | float,
+    n_reference: np.ndarray | float,
+    n_predicted: np.ndarray | float,
+) -> dict[str, np.ndarray]:
     """Panoptic quality and its two factors, from sums over films (numbers or arrays of them).
 
     Args:

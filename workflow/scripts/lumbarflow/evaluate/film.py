@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from .. import runs
 from ..errors import InputError
 from ..prepare.masks import rasterise_window
-from . import runs
 from .boundaries import Boundary, boundary, compare
 from .detection import THRESHOLDS, match, match_panoptic
 from .metrics import match_instances

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lumbarflow.evaluate import runs
+from lumbarflow import runs
 from lumbarflow.rle import encode
 
 seeds = st.integers(0, 2**32 - 1)
