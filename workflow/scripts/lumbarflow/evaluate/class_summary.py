@@ -106,8 +106,8 @@ def summarise_classes(
 
     Returns:
         The columns of :data:`CLASS_SUMMARY`. Intervals are 95% percentile bootstrap intervals over
-        patients; `n` counts what `value` is the mean of: films, vertebrae, structures or instances.
-        A figure of nothing has no row.
+        patients; `n` counts what is behind `value`: films, vertebrae, structures (ap), instances
+        (calibration_error), or both together (the qualities). A figure of nothing has no row.
     """
     resamples = _Patients(patients, seed, n_boot)
     known = {name: resamples.numbered(tables[name]) for name in _TABLES}
