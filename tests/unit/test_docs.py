@@ -21,11 +21,14 @@ from lumbarflow.acquire.view import REASONS
 from lumbarflow.annotate.agreement import AGREEMENT
 from lumbarflow.annotate.qc import CHECKS, Check, Finding
 from lumbarflow.deidentify.audit import COLUMNS as AUDIT
+from lumbarflow.evaluate.class_summary import CLASS_SUMMARY
 from lumbarflow.evaluate.failures import ERRORS, RANKING
+from lumbarflow.evaluate.film import BOUNDARIES, COUNTS, DETECTIONS
 from lumbarflow.evaluate.levels import CONFUSION, FILMS
 from lumbarflow.evaluate.levels import SUMMARY as LEVEL_SUMMARY
 from lumbarflow.evaluate.measurements import COMPARED, RELIABILITY, SUMMARY
 from lumbarflow.evaluate.metrics import segmentation_metrics
+from lumbarflow.evaluate.scores import SCORE_RELIABILITY
 from lumbarflow.evaluate.statistics import COMPARISONS, MEANS
 from lumbarflow.evaluate.strata import STRATA
 from lumbarflow.evaluate.tables import match_vertebrae, score_masks, summarise
@@ -217,6 +220,9 @@ def test_columns_in_results_are_those_of_the_code():
         "measurements/{source}.parquet": MEASUREMENTS,
         "measurements/vertebrae/{source}.parquet": VERTEBRAE,
         "measurements/changes/{source}.parquet": CHANGES,
+        "metrics/counts.parquet": COUNTS,
+        "metrics/boundaries.parquet": BOUNDARIES,
+        "metrics/detections.parquet": DETECTIONS,
         "metrics/per_image.parquet": per_image,
         "metrics/per_class.parquet": per_class,
         "metrics/instances.parquet": [*instances, "iou_unrepaired", "level_unrepaired"],
@@ -231,6 +237,8 @@ def test_columns_in_results_are_those_of_the_code():
         "metrics/errors.parquet": ERRORS,
         "metrics/film_ranking.parquet": [*RANKING, *STRATA],
         "metrics/summary.parquet": summarise(scores, 0, 10),
+        "metrics/class_summary.parquet": CLASS_SUMMARY,
+        "metrics/score_reliability.parquet": SCORE_RELIABILITY,
     }
     for heading, table in tables.items():
         assert columns(heading) == list(table), heading

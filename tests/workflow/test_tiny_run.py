@@ -23,6 +23,11 @@ COLUMNS = {
     "pixel_spacing_mm view status reason",
     "annotations/qc.parquet": "image_id structure_id check severity message",
     "splits.parquet": "image_id patient_id subset",
+    "metrics/counts.parquet": "model image_id class_name n_both n_reference n_predicted n_pixels",
+    "metrics/boundaries.parquet": "model image_id class_name unit hausdorff_95 surface_dice",
+    "metrics/detections.parquet": "model image_id instance_id class_name score right_50 right_95",
+    "metrics/class_summary.parquet": "model class_name metric unit value ci_low ci_high n",
+    "metrics/score_reliability.parquet": "model class_name bin_low bin_high n confidence right",
     "metrics/per_image.parquet": "model image_id pixel_accuracy mean_accuracy mean_iou "
     "frequency_weighted_iou dice",
     "metrics/per_class.parquet": "model image_id class_name iou dice n_reference n_predicted",

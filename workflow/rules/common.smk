@@ -47,6 +47,18 @@ except InputError as error:
 config.clear()
 config.update(resolved)
 RESULTS = config["results"]
+# Tables of the rule `evaluate`.
+SCORED = [
+    "counts",
+    "boundaries",
+    "detections",
+    "per_image",
+    "per_class",
+    "instances",
+    "summary",
+    "class_summary",
+    "score_reliability",
+]
 # Tables of the rule `evaluate_measurements`.
 MEASURED = [
     "measurements",
@@ -79,7 +91,7 @@ def get_final_output():
         "annotations/agreement",
         "splits",
     ]
-    metrics = ["per_image", "per_class", "instances", "summary", *MEASURED]
+    metrics = [*SCORED, *MEASURED]
     sources = [*config["models"], "annotation"]
     return [
         "<results>/config.yaml",

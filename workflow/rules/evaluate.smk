@@ -31,13 +31,11 @@ rule evaluate:
         ),
         labelled=expand("<results>/predictions/{model}.parquet", model=config["models"]),
         splits=ancient("<results>/splits.parquet"),
+        manifest=ancient("<results>/images/manifest.parquet"),
         masks=ancient(lambda wildcards: prepared("masks")),
         records=ancient(published_records),
     output:
-        per_image="<results>/metrics/per_image.parquet",
-        per_class="<results>/metrics/per_class.parquet",
-        instances="<results>/metrics/instances.parquet",
-        summary="<results>/metrics/summary.parquet",
+        **{name: f"<results>/metrics/{name}.parquet" for name in SCORED},
         table1=report(
             "<results>/metrics/table1.csv",
             caption="../report/table1.rst",
@@ -49,8 +47,9 @@ rule evaluate:
         "<benchmarks>/evaluate.tsv"
     conda:
         "../../envs/prepare.yaml"
+    threads: 4
     params:
-        films=lambda wildcards: digests()["test"]["structures"],
+        films=lambda wildcards: films_in("test"),
         models=config["models"],
         titles={name: title(name) for name in config["models"]},
         classes=config["classes"],

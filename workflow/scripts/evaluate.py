@@ -9,17 +9,20 @@ from lumbarflow.jobs import job
 TABLES = ("networks", "unrepaired", "labelled")
 
 with job(snakemake) as log:
+    splits = pd.read_parquet(snakemake.input.splits)
+    manifest = pd.read_parquet(snakemake.input.manifest, columns=["image_id", "pixel_spacing_mm"])
     tables = score_all(
         {
             model: {name: snakemake.input[name][k] for name in TABLES}
             for k, model in enumerate(snakemake.params.models)
         },
-        pd.read_parquet(snakemake.input.splits),
+        splits[splits["subset"] == "test"].merge(manifest, on="image_id", validate="1:1"),
         Path(snakemake.input.masks),
         Path(snakemake.input.records),
         snakemake.params.classes,
         snakemake.params.evaluation,
         snakemake.params.titles,
+        snakemake.threads,
         log,
     )
     write_text(

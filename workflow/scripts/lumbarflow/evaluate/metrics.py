@@ -11,9 +11,6 @@ predicted as class i; C_gt the classes with t_i > 0, C_u those with t_i > 0 or p
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import cv2
 import numpy as np
 
 
@@ -60,15 +57,26 @@ def binary_metrics(reference: np.ndarray, prediction: np.ndarray) -> dict[str, f
         ValueError: the shapes differ, or the masks are empty arrays.
     """
     _check_pair(reference, prediction)
-    both, n_reference, n_prediction = _overlap(reference, prediction)
-    background = reference.size - np.array([n_reference, n_prediction])
-    neither = reference.size - n_reference - n_prediction + both
+    return binary_metrics_from_counts(*_overlap(reference, prediction), reference.size)
+
+
+def binary_metrics_from_counts(
+    n_both: int, n_reference: int, n_predicted: int, n_pixels: int
+) -> dict[str, float]:
+    """:func:`binary_metrics` of two masks of which only pixels are counted.
+
+    Args:
+        n_both: pixels in both masks.
+        n_reference: pixels in the reference.
+        n_predicted: pixels in the prediction.
+        n_pixels: of the film.
+    """
     metrics = _metrics_from_counts(
-        np.array([neither, both]),
-        np.array([background[0], n_reference]),
-        np.array([background[1], n_prediction]),
+        np.array([n_pixels - n_reference - n_predicted + n_both, n_both]),
+        np.array([n_pixels - n_reference, n_reference]),
+        np.array([n_pixels - n_predicted, n_predicted]),
     )
-    return metrics | {"dice": _ratio(2 * both, n_reference + n_prediction)}
+    return metrics | {"dice": _ratio(2 * n_both, n_reference + n_predicted)}
 
 
 def dice(reference: np.ndarray, prediction: np.ndarray) -> float:
@@ -78,44 +86,6 @@ def dice(reference: np.ndarray, prediction: np.ndarray) -> float:
     """
     both, n_reference, n_prediction = _overlap(reference, prediction)
     return _ratio(2 * both, n_reference + n_prediction)
-
-
-def iou(reference: np.ndarray, prediction: np.ndarray) -> float:
-    """Intersection over union |A and B| / |A or B| of two masks of one shape (bool).
-
-    Two masks without a pixel agree: 1.0 by definition.
-    """
-    both, n_reference, n_prediction = _overlap(reference, prediction)
-    return _ratio(both, n_reference + n_prediction - both)
-
-
-def iou_matrix(references: Sequence[np.ndarray], predictions: Sequence[np.ndarray]) -> np.ndarray:
-    """Intersection over union of every reference mask with every predicted mask.
-
-    Args:
-        references: R masks, H x W bool.
-        predictions: P masks of the same shape.
-
-    Returns:
-        R x P float64, from 0 to 1. An empty mask has IoU 0 with everything: it can match nothing.
-    """
-    matrix = np.zeros((len(references), len(predictions)))
-    crops = [_crop(mask) for mask in predictions]
-    for row, reference in enumerate(references):
-        top, left, body = _crop(reference)
-        area = np.count_nonzero(body)
-        for column, (other_top, other_left, other) in enumerate(crops):
-            y0, x0 = max(top, other_top), max(left, other_left)
-            y1 = min(top + body.shape[0], other_top + other.shape[0])
-            x1 = min(left + body.shape[1], other_left + other.shape[1])
-            if y0 >= y1 or x0 >= x1:
-                continue
-            both = np.count_nonzero(
-                body[y0 - top : y1 - top, x0 - left : x1 - left]
-                & other[y0 - other_top : y1 - other_top, x0 - other_left : x1 - other_left]
-            )
-            matrix[row, column] = both / (area + np.count_nonzero(other) - both)
-    return matrix
 
 
 def match_instances(overlaps: np.ndarray) -> np.ndarray:
@@ -174,9 +144,3 @@ def _ratio(part: int, whole: int) -> float:
 def _check_pair(reference: np.ndarray, prediction: np.ndarray) -> None:
     if reference.shape != prediction.shape or not reference.size:
         raise ValueError(f"shapes differ or are empty: {reference.shape} and {prediction.shape}")
-
-
-def _crop(mask: np.ndarray) -> tuple[int, int, np.ndarray]:
-    """First row, first column and pixels of the bounding box: films are mostly background."""
-    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(mask, dtype=np.uint8))
-    return y, x, mask[y : y + height, x : x + width]

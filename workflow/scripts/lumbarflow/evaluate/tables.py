@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,26 @@ import pandas as pd
 from ..annotate.records import read_record
 from ..errors import InputError
 from ..files import read_grey
-from ..prepare.masks import rasterise
-from ..rle import decode
-from .metrics import binary_metrics, iou_matrix, match_instances
-from .metrics import dice as dice_of
-from .metrics import iou as iou_of
+from ..parallel import each
+from .class_summary import summarise_classes
+from .film import (
+    BOUNDARIES,
+    COUNTS,
+    DETECTIONS,
+    FOREGROUND,
+    INSTANCES,
+    Drawn,
+    Reference,
+    boundary_rows,
+    count_rows,
+    detection_rows,
+    outline_rows,
+    overlap_columns,
+    see,
+    vertebra_rows,
+)
+from .metrics import binary_metrics_from_counts
+from .scores import ALL, score_reliability
 
 #: The rows of the paper's Table 1, in its order.
 TABLE1_ROWS = {
@@ -30,22 +45,8 @@ TABLE1_ROWS = {
 #: The models in the order of the paper's Table 1.
 PAPER_ORDER = ("unet", "mask_rcnn", "pspnet", "deeplabv3", "yolact")
 METRICS = (*TABLE1_ROWS, "dice")
-
-
-@dataclass(frozen=True, eq=False)
-class Reference:
-    """What annotators drew on one test film.
-
-    Attributes:
-        image_id: pseudonym of the film.
-        bits: H x W uint8, the bit mask of `prepared/masks`: bit k-1 is set where class k covers.
-        structures: the record's structures, with `class_name`, `level` (or None) and `polygon`
-            (x, y in pixels).
-    """
-
-    image_id: str
-    bits: np.ndarray
-    structures: Sequence[Mapping[str, Any]]
+#: Columns that `metrics/instances` has besides: of the instances labelled without separation.
+UNREPAIRED = {"iou_unrepaired": "float64", "level_unrepaired": "string"}
 
 
 def score_masks(
@@ -69,9 +70,7 @@ def score_masks(
         foreground: the classes that are merged.
 
     Returns:
-        The rows for `metrics/per_image` and `metrics/per_class`. All values are fractions. In
-        `per_class`, `iou` and `dice` are NaN where a class is neither in the reference nor
-        predicted, and `n_reference`, `n_predicted` count instances.
+        The rows for `metrics/per_image` and `metrics/per_class`, see :func:`pixel_tables`.
 
     Raises:
         InputError: a foreground class is not among the classes, or a prediction has an unknown
@@ -79,44 +78,35 @@ def score_masks(
     """
     _check_classes(model, predictions, classes, foreground)
     by_image = dict(iter(predictions.groupby("image_id")))
-    per_image, per_class = [], []
+    rows: list[dict[str, Any]] = []
     for reference in references:
+        drawn = Drawn(reference, classes, foreground)
         instances = by_image.get(reference.image_id, predictions.iloc[:0])
-        masks = _decode(model, reference, instances)
-        names = instances["class_name"].to_list()
-        row = {"model": model, "image_id": reference.image_id}
+        rows += count_rows(drawn, see(model, instances, drawn, classes, foreground), foreground)
+    return pixel_tables(pd.DataFrame(rows, columns=list(COUNTS)))
 
-        predicted = _planes(masks, names, classes, reference.bits.shape)
-        annotated = {name: (reference.bits >> k & 1) > 0 for k, name in enumerate(classes)}
-        merged = [
-            np.logical_or.reduce([planes[name] for name in foreground])
-            for planes in (annotated, predicted)
-        ]
-        per_image.append(row | binary_metrics(*merged))
 
-        drawn = [structure["class_name"] for structure in reference.structures]
-        for name in classes:
-            pair = annotated[name], predicted[name]
-            somewhere = pair[0].any() or pair[1].any()
-            per_class.append(
-                row
-                | {
-                    "class_name": name,
-                    "iou": iou_of(*pair) if somewhere else np.nan,
-                    "dice": dice_of(*pair) if somewhere else np.nan,
-                    "n_reference": drawn.count(name),
-                    "n_predicted": names.count(name),
-                }
-            )
-    return (
-        pd.DataFrame(per_image, columns=["model", "image_id", *METRICS]),
-        pd.DataFrame(
-            per_class,
-            columns=[
-                *("model", "image_id", "class_name", "iou", "dice", "n_reference", "n_predicted")
-            ],
-        ),
+def pixel_tables(counts: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The rows for `metrics/per_image` and `metrics/per_class` of those of `metrics/counts`.
+
+    Returns:
+        All values are fractions. In `per_class`, `iou` and `dice` are NaN where a class is neither
+        in the reference nor predicted, and `n_reference`, `n_predicted` count instances.
+    """
+    merged = counts[counts["class_name"] == FOREGROUND]
+    scores = [
+        binary_metrics_from_counts(*numbers)
+        for numbers in merged[["n_both", "n_reference", "n_predicted", "n_pixels"]].to_numpy(int)
+    ]
+    per_image = merged[["model", "image_id"]].reset_index(drop=True)
+    per_image[list(METRICS)] = pd.DataFrame(scores, columns=list(METRICS), dtype=float)
+    classes = counts[counts["class_name"] != FOREGROUND].reset_index(drop=True)
+    per_class = classes[["model", "image_id", "class_name"]].assign(
+        **overlap_columns(classes),
+        n_reference=classes["reference_instances"],
+        n_predicted=classes["predicted_instances"],
     )
+    return per_image, per_class
 
 
 def match_vertebrae(
@@ -137,34 +127,26 @@ def match_vertebrae(
         The rows for `metrics/instances`. Reference vertebrae are matched to instances of any
         foreground class, so that a lumbar vertebra called sacral is still found; one without
         overlap has no `matched_instance_id` and IoU 0. `predicted_level` is null where the
-        instance has no level.
+        instance has no level. `waviness` and `reference_waviness`, of the two outlines, are NaN
+        where the two overlap by less than half.
 
     Raises:
         InputError: an instance has another size than its film.
     """
     by_image = dict(iter(predictions.groupby("image_id")))
-    rows = []
+    rows: list[dict[str, Any]] = []
     for reference in references:
+        drawn = Drawn(reference, (), ())
         instances = by_image.get(reference.image_id, predictions.iloc[:0])
-        instances = instances[instances["class_name"].isin(list(foreground))]
-        masks = _decode(model, reference, instances)
-        row = {"model": model, "image_id": reference.image_id}
-        rows += [row | match for match in _matches(reference, instances, masks, foreground)]
+        rows += outline_rows(model, instances, drawn, foreground)
+    return _instances(rows, predictions)
+
+
+def _instances(rows: Sequence[Mapping[str, Any]], predictions: pd.DataFrame) -> pd.DataFrame:
+    """A table of rows of :func:`vertebra_rows`; identifiers as in `predictions`."""
     identifier = "Int64" if pd.api.types.is_integer_dtype(predictions["instance_id"]) else "string"
-    return pd.DataFrame(
-        rows,
-        columns=[
-            *("model", "image_id", "class_name", "level", "matched_instance_id", "iou"),
-            *("predicted_level", "level_probability"),
-        ],
-    ).astype(
-        {
-            "level": "string",
-            "matched_instance_id": identifier,
-            "predicted_level": "string",
-            "level_probability": "float64",
-        }
-    )
+    types = INSTANCES | {"matched_instance_id": identifier}
+    return pd.DataFrame(rows, columns=list(types)).astype(types)
 
 
 def summarise(per_image: pd.DataFrame, seed: int, n_boot: int = 2000) -> pd.DataFrame:
@@ -241,9 +223,130 @@ def paper_order(models: Sequence[str]) -> list[str]:
     return known + [model for model in models if model not in PAPER_ORDER]
 
 
+def score_all(
+    models: Mapping[str, Mapping[str, str | Path]],
+    films: pd.DataFrame,
+    masks: Path,
+    records: Path,
+    classes: Sequence[str],
+    evaluation: Mapping[str, Any],
+    titles: Mapping[str, str],
+    processes: int,
+    log: logging.Logger,
+) -> dict[str, pd.DataFrame]:
+    """Score every model on the test films.
+
+    Args:
+        models: for each model the paths of its three tables: `networks` (what the network said),
+            `unrepaired` (the same, labelled as it is) and `labelled` (separated, then labelled).
+        films: the test films: image_id, patient_id and pixel_spacing_mm (null where unknown).
+        masks: folder with `{image_id}.png`, the reference bit masks.
+        records: folder with `{image_id}.json`.
+        classes: all classes in configuration order.
+        evaluation: `evaluation` of the configuration.
+        titles: display name of each model.
+        processes: how many to use.
+        log: where progress is told.
+
+    Returns:
+        The tables counts, boundaries, detections, per_image, per_class, instances, summary,
+        class_summary, score_reliability and table1. Masks are scored as the networks drew them.
+        `instances` also has `iou_unrepaired` and `level_unrepaired`: of the same vertebra among the
+        instances that were labelled without separating them.
+    """
+    foreground = evaluation["foreground"]
+    read = {
+        model: {name: pd.read_parquet(path) for name, path in paths.items()}
+        for model, paths in models.items()
+    }
+    for model, tables in read.items():
+        _check_classes(model, tables["networks"], classes, foreground)
+    by_film = {
+        (model, name): (dict(iter(table.groupby("image_id"))), table.iloc[:0])
+        for model, tables in read.items()
+        for name, table in tables.items()
+    }
+    tasks = [
+        (
+            film.image_id,
+            None if pd.isna(film.pixel_spacing_mm) else float(film.pixel_spacing_mm),
+            {key: found.get(film.image_id, none) for key, (found, none) in by_film.items()},
+        )
+        for film in films.itertuples()
+    ]
+    work = partial(
+        _score_film,
+        masks=masks,
+        records=records,
+        classes=classes,
+        foreground=foreground,
+        tolerances={unit: evaluation[f"tolerance_{unit}"] for unit in ("mm", "px")},
+    )
+    done = list(each(work, tasks, processes, log))
+    tables = {
+        name: pd.DataFrame(
+            [row for model in models for film in done for row in film[model][name]],
+            columns=list(columns),
+        ).astype(columns)
+        for name, columns in {
+            "counts": COUNTS,
+            "boundaries": BOUNDARIES,
+            "detections": DETECTIONS,
+            "instances": INSTANCES | UNREPAIRED,
+        }.items()
+    }
+    tables["per_image"], tables["per_class"] = pixel_tables(tables["counts"])
+    patients = films[["image_id", "patient_id"]]
+    resampling = {"seed": evaluation["seed"], "n_boot": evaluation["bootstrap_samples"]}
+    summary = summarise(tables["per_image"].merge(patients, on="image_id"), **resampling)
+    return tables | {
+        "summary": summary,
+        "class_summary": summarise_classes(tables, patients, **resampling),
+        "score_reliability": score_reliability(tables["detections"]),
+        "table1": table1(summary, list(models), titles),
+    }
+
+
+def _score_film(
+    image_id: str,
+    spacing_mm: float | None,
+    predictions: Mapping[tuple[str, str], pd.DataFrame],
+    *,
+    masks: Path,
+    records: Path,
+    classes: Sequence[str],
+    foreground: Sequence[str],
+    tolerances: Mapping[str, float],
+) -> dict[str, dict[str, list[dict[str, Any]]]]:
+    """The rows of one film, by model and table; predictions by model and table too."""
+    structures = read_record(records / f"{image_id}.json")["structures"]
+    reference = Reference(image_id, read_grey(masks / f"{image_id}.png"), structures, spacing_mm)
+    drawn = Drawn(reference, classes, foreground)
+    result = {}
+    for model in dict.fromkeys(model for model, _ in predictions):
+        seen = see(model, predictions[model, "networks"], drawn, classes, foreground)
+        found = outline_rows(model, predictions[model, "labelled"], drawn, foreground)
+        before = vertebra_rows(model, predictions[model, "unrepaired"], drawn, foreground)
+        result[model] = {
+            "counts": list(count_rows(drawn, seen, foreground)),
+            "boundaries": list(boundary_rows(drawn, seen, tolerances)),
+            "detections": list(detection_rows(drawn, seen)),
+            "instances": [
+                row | {"iou_unrepaired": b["iou"], "level_unrepaired": b["predicted_level"]}
+                for row, b in zip(found, before, strict=True)
+            ],
+        }
+    return result
+
+
 def _check_classes(
     model: str, predictions: pd.DataFrame, classes: Sequence[str], foreground: Sequence[str]
 ) -> None:
+    for name in {FOREGROUND, ALL} & set(classes):
+        raise InputError(
+            f"`classes` in the configuration has {name!r}, which the metric tables use for several "
+            "classes together: give that class another name."
+        )
     for name in foreground:
         if name not in classes:
             raise InputError(
@@ -256,122 +359,3 @@ def _check_classes(
                 f"predictions/{model}.parquet has the class {name!r}, which is not in `classes` of "
                 f"the configuration ({', '.join(classes)}): predict again with the same classes."
             )
-
-
-def _decode(model: str, reference: Reference, predictions: pd.DataFrame) -> list[np.ndarray]:
-    """Masks (H x W bool) of the predicted instances of one film."""
-    masks = []
-    sizes = zip(
-        predictions["rle_counts"], predictions["rle_height"], predictions["rle_width"], strict=True
-    )
-    for counts, height, width in sizes:
-        if (height, width) != reference.bits.shape:
-            raise InputError(
-                f"predictions/{model}.parquet has a mask of {height} x {width} pixels for the film "
-                f"{reference.image_id} of {reference.bits.shape[0]} x {reference.bits.shape[1]}: "
-                "predict again from the present images."
-            )
-        masks.append(decode(counts, int(height), int(width)))
-    return masks
-
-
-def _planes(
-    masks: Sequence[np.ndarray], names: Sequence[str], classes: Sequence[str], shape: tuple
-) -> dict[str, np.ndarray]:
-    """Union of the masks of each class, H x W bool."""
-    # Decoded masks lie column by column in memory: merge them so, and turn each class once.
-    planes = {name: np.zeros(shape, bool, order="F") for name in classes}
-    for mask, name in zip(masks, names, strict=True):
-        planes[name] |= mask
-    return {name: np.ascontiguousarray(plane) for name, plane in planes.items()}
-
-
-def _matches(
-    reference: Reference,
-    predictions: pd.DataFrame,
-    masks: Sequence[np.ndarray],
-    foreground: Sequence[str],
-) -> Iterable[dict[str, Any]]:
-    """One row for each reference vertebra of a film, without model and image_id."""
-    vertebrae = [s for s in reference.structures if s["class_name"] in foreground]
-    overlaps = iou_matrix(
-        [rasterise(s["polygon"], *reference.bits.shape) for s in vertebrae], masks
-    )
-    for row, (vertebra, column) in enumerate(
-        zip(vertebrae, match_instances(overlaps), strict=True)
-    ):
-        found = predictions.iloc[column] if column >= 0 else None
-        yield {
-            "class_name": vertebra["class_name"],
-            "level": vertebra["level"],
-            "matched_instance_id": None if found is None else found["instance_id"],
-            "iou": 0.0 if found is None else overlaps[row, column],
-            "predicted_level": None if found is None else found["level"],
-            "level_probability": None if found is None else found.get("level_probability"),
-        }
-
-
-def score_all(
-    models: Mapping[str, Mapping[str, str | Path]],
-    splits: pd.DataFrame,
-    masks: Path,
-    records: Path,
-    classes: Sequence[str],
-    evaluation: Mapping[str, Any],
-    titles: Mapping[str, str],
-    log: logging.Logger,
-) -> dict[str, pd.DataFrame]:
-    """Score every model on the test films.
-
-    Args:
-        models: for each model the paths of its three tables: `networks` (what the network said),
-            `unrepaired` (the same, labelled as it is) and `labelled` (separated, then labelled).
-        splits: `splits.parquet`; only its test films are scored.
-        masks: folder with `{image_id}.png`, the reference bit masks.
-        records: folder with `{image_id}.json`.
-        classes: all classes in configuration order.
-        evaluation: `evaluation` of the configuration.
-        titles: display name of each model.
-        log: where progress is told.
-
-    Returns:
-        The tables per_image, per_class, instances, summary and table1. Masks are scored as the
-        networks drew them. `instances` also has `iou_unrepaired` and `level_unrepaired`: of the
-        same vertebra among the instances that were labelled without separating them.
-    """
-    test = splits[splits["subset"] == "test"]
-    foreground = evaluation["foreground"]
-    references = [
-        Reference(
-            image_id,
-            read_grey(masks / f"{image_id}.png"),
-            read_record(records / f"{image_id}.json")["structures"],
-        )
-        for image_id in test["image_id"]
-    ]
-    scored = []
-    for model, paths in models.items():
-        tables = {name: pd.read_parquet(path) for name, path in paths.items()}
-        found = match_vertebrae(model, tables["labelled"], references, foreground)
-        before = match_vertebrae(model, tables["unrepaired"], references, foreground)
-        found["iou_unrepaired"] = before["iou"]
-        found["level_unrepaired"] = before["predicted_level"]
-        scored.append(
-            (*score_masks(model, tables["networks"], references, classes, foreground), found)
-        )
-        log.info("%s: %d vertebrae on %d films", model, len(found), len(references))
-    per_image, per_class, instances = (
-        pd.concat(tables, ignore_index=True) for tables in zip(*scored, strict=True)
-    )
-    summary = summarise(
-        per_image.merge(test[["image_id", "patient_id"]], on="image_id"),
-        evaluation["seed"],
-        evaluation["bootstrap_samples"],
-    )
-    return {
-        "per_image": per_image,
-        "per_class": per_class,
-        "instances": instances,
-        "summary": summary,
-        "table1": table1(summary, list(models), titles),
-    }

@@ -22,9 +22,9 @@ from typing import Any
 import cv2
 import numpy as np
 import pandas as pd
-from pycocotools import mask as coco_mask
 from scipy import ndimage
 
+from .. import runs
 from ..annotate.spine import course
 from ..evaluate.metrics import match_instances
 from ..prepare.masks import rasterise_window
@@ -107,19 +107,17 @@ def decode(rows: pd.DataFrame, classes: Collection[str] = VERTEBRAE) -> list[Bod
     """
     found = []
     for row in rows[rows["class_name"].isin(list(classes))].itertuples():
-        size = [int(row.rle_height), int(row.rle_width)]
-        run_lengths = {"size": size, "counts": row.rle_counts.encode("ascii")}
-        x, y, width, height = (int(value) for value in coco_mask.toBbox(run_lengths))
-        if not width or not height:
+        mask = runs.of_string(row.rle_counts, row.rle_height, row.rle_width)
+        top, left, window = runs.window(mask)
+        if not window.size:
             continue
-        plane = coco_mask.decode(run_lengths)
         found.append(
             Body(
                 str(row.instance_id),
                 row.class_name,
                 float(row.score),
-                (x, y),
-                np.ascontiguousarray(plane[y : y + height, x : x + width]).astype(bool),
+                (left, top),
+                window,
                 level=None if pd.isna(row.level) else str(row.level),
             )
         )
@@ -174,14 +172,7 @@ def encode(body: Body, image_id: str, rows: int, columns: int) -> dict[str, obje
     x, y, width, height = cv2.boundingRect(body.mask.view(np.uint8))
     window = body.mask[y : y + height, x : x + width]
     x, y = x + body.origin[0], y + body.origin[1]
-    # Runs down the columns of the film, of background and foreground in turn.
-    strip = np.zeros((width, rows), bool)
-    strip[:, y : y + height] = window.T
-    edges = np.flatnonzero(np.diff(strip.ravel(), prepend=False, append=False)) + x * rows
-    counts = np.diff(edges, prepend=0, append=rows * columns).tolist()
-    if counts[-1] == 0:
-        counts.pop()
-    run_lengths = coco_mask.frPyObjects({"size": [rows, columns], "counts": counts}, rows, columns)
+    run_lengths = runs.of_window(y, x, window, rows, columns)
     return {
         "image_id": image_id,
         "instance_id": body.instance_id,

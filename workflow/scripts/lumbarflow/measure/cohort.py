@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
-from itertools import starmap
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +18,7 @@ from ..annotate.spine import LEVELS, RANK, skipped
 from ..errors import InputError
 from ..evaluate.metrics import match_instances
 from ..files import read_grey, read_json, write_json, write_png
+from ..parallel import each
 from . import bodies as bodies_of
 from .anatomy import Body, LabelledSpine, Measurement
 from .confidence import Calibration, fit, judge
@@ -242,7 +240,7 @@ def label_films(
         pictures=pictures, overlays=overlays, title=title,
     )  # fmt: skip
     done = list(
-        _each(read, list(zip(films, _by_film(films, predictions), strict=True)), processes, log)
+        each(read, list(zip(films, _by_film(films, predictions), strict=True)), processes, log)
     )
     columns = [*predictions.columns, *LABELLED]
     types = dict(predictions.dtypes) | LABELLED | {"level": "string"}
@@ -274,7 +272,7 @@ def measure_records(
         log: where progress is told.
     """
     read = partial(_measure_record, records=records, vertebrae=vertebrae, settings=settings)
-    return _measured(list(_each(read, [(film,) for film in films], processes, log)))
+    return _measured(list(each(read, [(film,) for film in films], processes, log)))
 
 
 def _label(
@@ -342,30 +340,3 @@ def _measured(done: Sequence[Mapping[str, list]]) -> dict[str, pd.DataFrame]:
 def _by_film(films: Sequence[Film], predictions: pd.DataFrame) -> list[pd.DataFrame]:
     groups = dict(iter(predictions.groupby("image_id")))
     return [groups.get(film.image_id, predictions.iloc[:0]) for film in films]
-
-
-def _each(work: Any, tasks: Sequence[tuple], processes: int, log: logging.Logger) -> Iterator[Any]:
-    """Results of `work` on each of the tasks, in order, with progress told."""
-    started = told = time.monotonic()
-    threads, count = cv2.getNumThreads(), min(processes, len(tasks))
-    if count <= 1:
-        results = starmap(work, tasks)
-        pool = None
-    else:
-        # Each process computes on one core. OpenCV's threads do not survive a fork, and a process
-        # that inherits them waits for them for ever: they are stopped before.
-        cv2.setNumThreads(1)
-        pool = ProcessPoolExecutor(count)
-        results = pool.map(work, *zip(*tasks, strict=True))
-    try:
-        for number, result in enumerate(results, start=1):
-            yield result
-            now = time.monotonic()
-            if now - told > 5 or number == len(tasks):
-                told = now
-                left = (now - started) / number * (len(tasks) - number)
-                log.info("film %d of %d, about %.0f s left", number, len(tasks), left)
-    finally:
-        if pool is not None:
-            pool.shutdown(cancel_futures=True)
-        cv2.setNumThreads(threads)
