@@ -61,7 +61,7 @@ def subsets(tmp_path_factory):
 def fit(network, subsets, work, stop=None, **network_settings):
     """The best weights and the history of a training in `work`."""
     asked = {"iterations": 6, "batch_size": 4} | network_settings
-    settings = run.make_settings(network, tiny_films.parameters(**asked), SIZE, subsets[0])
+    settings = run.make_settings(tiny_films.parameters(**asked), SIZE, subsets[0])
     work.mkdir(exist_ok=True)
     history = History(work / "history.jsonl", settings.epochs, log)
     return loop.fit(network, *subsets, settings, work, history, stop), history
@@ -217,7 +217,7 @@ def test_parts_hold_every_film_once(count, size, smallest):
 def shared(data, work, count, **network_settings):
     """Train `Small` in `count` processes; the weights, and the rows of the history."""
     asked = tiny_films.parameters(iterations=6, batch_size=4, **network_settings)
-    settings = run.make_settings(Small(), asked, SIZE, data()[0])
+    settings = run.make_settings(asked, SIZE, data()[0])
     work.mkdir()
     history = History(work / "history.jsonl", settings.epochs, log)
     job = partial(run._fit, Small(never), data, settings, work, history, None)
@@ -251,6 +251,6 @@ def test_a_batch_that_cannot_be_shared_is_a_sentence_from_the_processes(data, tm
 
 
 def shared_of_three(data, work):
-    settings = run.make_settings(Small(), tiny_films.parameters(batch_size=3), SIZE, data()[0])
+    settings = run.make_settings(tiny_films.parameters(batch_size=3), SIZE, data()[0])
     history = History(work / "history.jsonl", settings.epochs, log)
     return run._fit(Small(never), data, settings, work, history, None)

@@ -161,6 +161,12 @@ def network_settings(model):
     }
 
 
+def weights_stamp(model):
+    """Of the file that a network starts from; None where that is none."""
+    weights = config["networks"][model]["weights"]
+    return file_stamp(None if weights == "imagenet" else weights)
+
+
 def training_settings(model):
     """Seed and augmentation of a network's training."""
     training = config["training"]

@@ -24,6 +24,7 @@ rule train:
         runtime=2880,
     params:
         network=lambda wildcards: network_settings(wildcards.model),
+        weights_file=lambda wildcards: weights_stamp(wildcards.model),
         training=lambda wildcards: training_settings(wildcards.model),
         classes=config["classes"],
         films=lambda wildcards: training_films(wildcards.model),

@@ -119,6 +119,9 @@ def check_paths(config: Mapping[str, Any]) -> None:
     for group, key in (("splits", "file"), ("films", "view_decisions")):
         if config[group][key] is not None:
             wanted.append((f"{group}.{key}", "file", config[group][key]))
+    for name in config["models"]:
+        if (weights := config["networks"][name]["weights"]) not in (None, "imagenet"):
+            wanted.append((f"networks.{name}.weights", "file", weights))
     if config["source"] == "folder":
         wanted.append(("folder.path", "folder", config["folder"]["path"]))
     else:

@@ -66,8 +66,13 @@ class Network(Protocol):
     def build(self, settings: Settings, initialise: bool = False) -> nn.Module:
         """The module whose weights are trained and kept, with random weights if `initialise`."""
 
-    def anchors(self, films: TrainingFilms, settings: Settings) -> dict[str, Any] | None:
-        """What a detector's boxes start from, from the training films; None for other networks."""
+    def anchors(
+        self, films: TrainingFilms, settings: Settings, kept: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
+        """What a detector's boxes start from, from the training films; None for other networks.
+
+        `kept` are those of the weights that the training begins with, if any.
+        """
 
     def example(
         self,

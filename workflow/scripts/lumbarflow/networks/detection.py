@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -26,6 +27,8 @@ from ..train.batches import dice
 from ..train.films import TrainingFilms, fit, place_picture
 from . import anchors, pretrained
 from .base import Instance, Settings, device
+
+_LOG = logging.getLogger(__name__)
 
 _SMALLEST_SIDE = 2.0  # pixels of the canvas; thinner boxes only disturb the box regression
 _VALIDATION_SCORE = 0.3  # while the network is trained
@@ -55,11 +58,17 @@ class DetectionNetwork:
             module.init_weights()
         return module
 
-    def anchors(self, films: TrainingFilms, settings: Settings) -> dict[str, Any] | None:
+    def anchors(
+        self, films: TrainingFilms, settings: Settings, kept: dict[str, Any] | None
+    ) -> dict[str, Any] | None:
         """See :func:`lumbarflow.networks.anchors.of_films`."""
+        kept = kept or pretrained.anchors(settings.weights)
         strides = anchors.strides_of(self._build(settings))
-        kept = pretrained.anchors(settings.weights)
-        return anchors.of_films(films, strides, settings.augmentation, kept)
+        found = anchors.of_films(films, strides, settings.augmentation, kept)
+        if found is not None:
+            share = 100 * found["coverage"]
+            _LOG.info("%.1f %% of the training films' boxes have a fitting anchor", share)
+        return found
 
     def example(
         self,

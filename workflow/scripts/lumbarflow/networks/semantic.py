@@ -39,7 +39,7 @@ class SemanticNetwork:
         """The module; random weights cost too little to be left out."""
         return self._build(settings)
 
-    def anchors(self, films: TrainingFilms, settings: Settings) -> None:
+    def anchors(self, films: TrainingFilms, settings: Settings, kept: Any) -> None:
         """None: there are no boxes."""
 
     def example(

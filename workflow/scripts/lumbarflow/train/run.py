@@ -84,7 +84,7 @@ def train(
     load = partial(_subsets, coco, masks, pictures, size, threads)
     subsets = load()
     network = networks.load(model)
-    settings = make_settings(network, parameters, size, subsets[0])
+    settings = make_settings(parameters, size, subsets[0])
     data = _key(coco, parameters, size)
     subset_ids = {name: _ids(coco, name) for name in ("train", "val", "test")}
     pretrained.refuse_seen(settings.weights, subset_ids)
@@ -95,11 +95,15 @@ def train(
     folder = work / key
     folder.mkdir(parents=True, exist_ok=True)
     if previous is not None:
-        start = {"state_dict": previous["state_dict"], "seen": previous["seen"]}
+        start = {name: previous[name] for name in ("state_dict", "seen")}
+        start["anchors"] = previous["settings"]["anchors"]
         checkpoints.save(folder / checkpoints.START, start)
     if parameters["network"]["batch_size"] is None:
         found = _batch_size(folder, network, subsets[0], settings)
-        settings = make_settings(network, parameters, size, subsets[0], found)
+        settings = make_settings(parameters, size, subsets[0], found)
+    start = checkpoints.load(folder / checkpoints.START) or {}
+    found = network.anchors(subsets[0], settings, start.get("anchors"))
+    settings = replace(settings, anchors=found)
     log.info(
         "%s: %d training and %d validation films of %d x %d pixels, %d epochs of %d steps on %s",
         model,
@@ -124,7 +128,7 @@ def train(
             "thresholds": chosen,
             "data": data,
             "key": key,
-            "seen": _seen(subset_ids, folder, settings.weights),
+            "seen": _seen(subset_ids, start.get("seen", {}), settings.weights),
         }
         torch.save(content, temporary)
     link(outputs["weights"], work / PREVIOUS)
@@ -132,7 +136,7 @@ def train(
     record = {
         "model": model,
         "parameters": parameter_count(state),
-        "continued_from_previous": (folder / checkpoints.START).exists(),
+        "continued_from_previous": bool(start),
         "best_epoch": history.best["epoch"],
         "best_validation_dice": history.best["metrics"]["dice"],
         "thresholds": chosen,
@@ -184,7 +188,6 @@ def canvas(parameters: Mapping[str, Any], coco: Path) -> tuple[int, int]:
 
 
 def make_settings(
-    network: Network,
     parameters: Mapping[str, Any],
     size: tuple[int, int],
     train: films.TrainingFilms,
@@ -193,25 +196,23 @@ def make_settings(
     """Settings of a network from the configuration and the training films.
 
     Args:
-        network: whose settings they are.
         parameters: see :func:`train`.
         size: rows and columns of the canvas.
         train: the training films.
         batch_size: films a step, where the configuration leaves it open.
     """
-    own = dict(parameters["network"]) | {"size": size}
-    own["batch_size"] = own["batch_size"] or batch_size or 1
-    if own["epoch_iterations"] is None:  # one pass
-        own["epoch_iterations"] = max(1, len(train) // own["batch_size"])
-    settings = Settings(
+    network = dict(parameters["network"]) | {"size": size}
+    network["batch_size"] = network["batch_size"] or batch_size or 1
+    if network["epoch_iterations"] is None:  # one pass
+        network["epoch_iterations"] = max(1, len(train) // network["batch_size"])
+    return Settings(
         classes=list(parameters["classes"]),
         foreground=list(parameters["foreground"]),
         seed=parameters["training"]["seed"],
         augmentation=dict(parameters["training"]["augmentation"]),
         normalisation=films.grey_levels(train),
-        **own,
+        **network,
     )
-    return replace(settings, anchors=network.anchors(train, settings))
 
 
 class Weights(NamedTuple):
@@ -283,10 +284,9 @@ def _ids(coco: Path, subset: str) -> list[str]:
 
 
 def _seen(
-    subset_ids: Mapping[str, list[str]], folder: Path, weights: str | None
+    subset_ids: Mapping[str, list[str]], before: Mapping[str, list[str]], weights: str | None
 ) -> dict[str, list[str]]:
     """Films and patients that the weights have seen, those that they began with included."""
-    before = (checkpoints.load(folder / checkpoints.START) or {}).get("seen", {})
     given = pretrained.seen(weights)
     return {
         name: sorted({*subset_ids[name], *before.get(name, []), *given[name]})
