@@ -25,18 +25,21 @@ from lumbarflow.config import (
     check_annotations,
     check_paths,
     has_synthetic_annotations,
+    maxima,
     resolve,
 )
 from lumbarflow.errors import InputError
 from lumbarflow.files import read_json
 from lumbarflow.gpu import present as gpu_present
+from lumbarflow.train.strength import strengthened
 
+SCHEMA = Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
 STARTED = time.time()
 
 try:
     resolved = resolve(
         config,
-        Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml",
+        SCHEMA,
         Path(workflow.basedir) / "config" / "presets",
         networks.available(),
     )
@@ -47,6 +50,7 @@ except InputError as error:
 config.clear()
 config.update(resolved)
 RESULTS = config["results"]
+AUGMENTATION_MAXIMA = maxima(SCHEMA, "training.augmentation")
 # Tables of the rule `evaluate`.
 SCORED = [
     "counts",
@@ -149,10 +153,20 @@ def gpus_of_a_training(wildcards=None):
 
 
 def network_settings(model):
-    """What the weights of a network depend on; its title in tables is not among it."""
+    """What the weights of a network depend on, beside :func:`training_settings`."""
     return {
-        key: value for key, value in config["networks"][model].items() if key != "title"
+        key: value
+        for key, value in config["networks"][model].items()
+        if key not in ("title", "augmentation")
     }
+
+
+def training_settings(model):
+    """Seed and augmentation of a network's training."""
+    training = config["training"]
+    factor = config["networks"][model]["augmentation"]
+    limits = strengthened(training["augmentation"], factor, AUGMENTATION_MAXIMA)
+    return {"seed": training["seed"], "augmentation": limits}
 
 
 # After the checkpoints `publish_records` and `prepare` Snakemake plans anew. What is behind them

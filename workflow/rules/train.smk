@@ -24,7 +24,7 @@ rule train:
         runtime=2880,
     params:
         network=lambda wildcards: network_settings(wildcards.model),
-        training={key: config["training"][key] for key in ("seed", "augmentation")},
+        training=lambda wildcards: training_settings(wildcards.model),
         classes=config["classes"],
         films=lambda wildcards: training_films(wildcards.model),
         foreground=config["evaluation"]["foreground"],

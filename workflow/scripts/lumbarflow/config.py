@@ -148,6 +148,21 @@ def overlay(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def maxima(schema_file: str | Path, group: str) -> dict[str, float]:
+    """The highest values that the keys of a group may have, of those that have one.
+
+    Args:
+        schema_file: as of :func:`resolve`.
+        group: its dotted path, such as `training.augmentation`.
+    """
+    entry = yaml.safe_load(Path(schema_file).read_text(encoding="utf-8"))
+    for name in group.split("."):
+        entry = entry["properties"][name]
+    return {
+        name: inner["maximum"] for name, inner in entry["properties"].items() if "maximum" in inner
+    }
+
+
 def nearest(name: str, names: Iterable[str]) -> str:
     """Return " (did you mean 'x'?)" with the name nearest to `name`, or an empty text."""
     found = difflib.get_close_matches(str(name), list(names), n=1, cutoff=0.5)
