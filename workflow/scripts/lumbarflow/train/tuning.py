@@ -234,10 +234,11 @@ def write_winner(path: Path, trials: pd.DataFrame, network: Mapping[str, Any], f
     """
     model = trials["model"].iloc[0]
     best = trials[trials["winner"]].iloc[0]
+    # Kept as they stand, 1 not as 1.0, or Snakemake would take them for changed.
     settings = {
-        name: best[name].item()
+        name: network[name] if best[name] == network[name] else best[name].item()
         for name in SEARCHED
-        if name in network and trials[name].nunique() > 1
+        if trials[name].nunique() > 1
     }
     if settings.get("batch_size", network["batch_size"]) != network["batch_size"]:
         for name in ("iterations", "epoch_iterations"):
