@@ -129,10 +129,13 @@ def tune(
         study.pruner = MedianPruner(_STARTUP, n_warmup_steps=_epochs(own["network"]) // 3)
         stop = _Stop(study, trial)
         try:
-            if not stop.stopped:
+            if stop.stopped:  # an earlier run was killed after the trial's last epoch
+                dice = stop.best
+            else:
                 record = _train(
                     model, data, masks, pictures, own, threads, outputs, place, log, stop
                 )
+                dice = record["best_validation_dice"]
                 trial.set_user_attr("seconds", record["seconds"])
                 seconds.append(record["seconds"])
         except InputError as error:
@@ -144,7 +147,6 @@ def tune(
             study.tell(trial, state=TrialState.PRUNED)
             log.info("%s failed: %s", count, error)
         else:
-            dice = stop.best
             trial.set_user_attr("dice", dice)
             if stop.stopped:
                 study.tell(trial, state=TrialState.PRUNED)
@@ -389,9 +391,7 @@ def _draw(
 def _drawn(values: Mapping[str, Any], network: Mapping[str, Any]) -> dict[str, Any]:
     """What was drawn, with three digits where it is not the network's own value."""
     return {
-        name: float(f"{value:.3g}")
-        if isinstance(value, float) and value != network[name]
-        else value
+        name: float(f"{value:.3g}") if name in _FACTORS and value != network[name] else value
         for name, value in values.items()
     }
 
