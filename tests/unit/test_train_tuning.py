@@ -9,8 +9,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -105,7 +103,7 @@ class StandIn:
 
 
 def tune(data, work, monkeypatch, train=None, own=None, **changed):
-    monkeypatch.setattr(tuning, "_train", train or StandIn())
+    monkeypatch.setattr(tuning, "train", train or StandIn())
     search = overlay(TUNING, changed)
     return tuning.tune("unet", *data, own or parameters(), search, 1, work, log)
 
@@ -149,14 +147,18 @@ own_settings = st.fixed_dictionaries(
 
 
 @quick
-@given(own_settings, searches, st.booleans())
-def test_the_own_value_is_always_among_what_is_searched(network, search, batches):
-    space = tuning.search_space(network, search, batches=batches)
+@given(own_settings, searches, st.none() | st.integers(1, 4))
+def test_the_own_value_is_always_among_what_is_searched(network, search, smallest_batch):
+    space = tuning.search_space(network, search, smallest_batch)
     for name, distribution in space.items():
         assert search[name] is not None
         assert not distribution.single()
         assert distribution._contains(distribution.to_internal_repr(network[name]))
-    assert batches or "batch_size" not in space
+    if "batch_size" in space:
+        others = {*space["batch_size"].choices} - {network["batch_size"]}
+        assert others == {n for n in search["batch_size"] if n >= smallest_batch} - {
+            network["batch_size"]
+        }
     for name, wanted in search.items():
         if wanted is not None and network[name] and name != "batch_size":
             neutral = (
@@ -269,21 +271,14 @@ def test_a_search_interrupted_again_and_again_ends_as_one_that_was_not(
     assert same(trials, undisturbed[0])
 
 
-KILLED = """
-import sys
-from pathlib import Path
-import pytest
-import test_train_tuning as module
-data, work = map(Path, sys.argv[1:4]), Path(sys.argv[4])
-module.tune(data, work, pytest.MonkeyPatch(), module.StandIn(interrupted=20, kill=True))
-"""
-
-
 def test_a_killed_search_goes_on(undisturbed, data, tmp_path, monkeypatch):
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", KILLED, *map(str, data), str(tmp_path)]
-    done = subprocess.run(command, env=environment, cwd=Path(__file__).parent)
-    assert done.returncode == -signal.SIGKILL
+    child = os.fork()
+    if child == 0:
+        try:
+            tune(data, tmp_path, monkeypatch, StandIn(interrupted=20, kill=True))
+        finally:
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     # Killed while it wrote, it leaves half a line and a lock as well.
     journal = tmp_path / "study.journal"
     with journal.open("ab") as handle:

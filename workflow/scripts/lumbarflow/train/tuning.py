@@ -30,9 +30,10 @@ from optuna.trial import Trial, TrialState
 from .. import networks
 from ..errors import InputError
 from ..files import read_json, write_bytes, write_json, write_text
+from ..networks.base import Network
 from ..networks.semantic import SemanticNetwork
 from ..prepare.coco import training_digest
-from . import run
+from .run import train
 from .strength import strengthened
 
 COLUMNS = {
@@ -102,8 +103,7 @@ def tune(
     """
     subsets = {name: read_json(coco / f"{name}.json") for name in ("train", "val")}
     network = parameters["network"]
-    semantic = isinstance(networks.load(model), SemanticNetwork)
-    distributions = search_space(network, tuning["search"], batches=semantic)
+    distributions = search_space(network, tuning["search"], _smallest_batch(networks.load(model)))
     if not distributions:
         raise InputError(
             f"tuning.search: leaves nothing to be searched for networks.{model}: give one of "
@@ -132,9 +132,8 @@ def tune(
             if stop.stopped:  # an earlier run was killed after the trial's last epoch
                 dice = stop.best
             else:
-                record = _train(
-                    model, data, masks, pictures, own, threads, outputs, place, log, stop
-                )
+                kept = place / "checkpoints"
+                record = train(model, data, masks, pictures, own, threads, outputs, kept, log, stop)
                 dice = record["best_validation_dice"]
                 trial.set_user_attr("seconds", record["seconds"])
                 seconds.append(record["seconds"])
@@ -168,20 +167,23 @@ def tune(
 
 
 def search_space(
-    network: Mapping[str, Any], search: Mapping[str, Any], *, batches: bool
+    network: Mapping[str, Any], search: Mapping[str, Any], smallest_batch: int | None
 ) -> dict[str, BaseDistribution]:
     """What is searched, by setting: the network's own value is always among what may be drawn.
 
     Args:
-        network: the network's settings; one that is 0, null or absent has no multiples.
+        network: the network's settings; a factor of 0 changes nothing, and a batch size that is
+            null is found by the training.
         search: `tuning.search` of the configuration.
-        batches: whether the batch size may change.
+        smallest_batch: films that the network needs at a time; None leaves its batch size.
     """
     found: dict[str, BaseDistribution] = {}
     for name in SEARCHED:
-        own, wanted = network.get(name), search[name]
-        if wanted is None or own is None or (name == "batch_size" and not batches):
+        own, wanted = network[name], search[name]
+        if wanted is None or own is None:
             continue
+        if name == "batch_size":
+            wanted = [size for size in wanted if smallest_batch and size >= smallest_batch]
         if name in _FACTORS:
             factors = [*wanted, 1]
             if own > 0 and min(factors) < max(factors):
@@ -260,30 +262,6 @@ def write_winner(path: Path, trials: pd.DataFrame, network: Mapping[str, Any], f
     write_text(path, text + yaml.safe_dump({"networks": {model: settings}}, sort_keys=False))
 
 
-def _train(
-    model: str,
-    coco: Path,
-    masks: Path,
-    pictures: Path,
-    parameters: Mapping[str, Any],
-    threads: int,
-    outputs: Mapping[str, Path],
-    work: Path,
-    log: logging.Logger,
-    stop: _Stop,
-) -> dict[str, Any]:
-    """One training and its record; `stop` is told every epoch's validation Dice."""
-    link = coco.parent / "masks"
-    link.unlink(missing_ok=True)
-    link.symlink_to(masks.resolve())
-    run.train(model, coco.parent, pictures, parameters, threads, outputs, work / "checkpoints", log)
-    for line in outputs["history"].read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if row["split"] == "val":
-            stop(row["epoch"], row["metrics"]["dice"])
-    return read_json(outputs["record"])
-
-
 class _Stop:
     """Tells a trial its validation Dice, epoch by epoch, and asks whether it is to end.
 
@@ -306,6 +284,11 @@ class _Stop:
             self._trial.report(self._told[epoch], epoch)
         self.stopped = self._trial.should_prune()
         return self.stopped
+
+
+def _smallest_batch(network: Network) -> int | None:
+    """Of semantic networks; detectors learn from hundreds of regions of each film."""
+    return network.smallest_batch if isinstance(network, SemanticNetwork) else None
 
 
 def _without_test_films(subsets: Mapping[str, Any], folder: Path) -> Path:
@@ -415,7 +398,7 @@ def _table(model: str, study: optuna.Study, network: Mapping[str, Any]) -> pd.Da
         if not trial.state.is_finished():
             continue
         failed = trial.user_attrs.get("failed")
-        values = {name: network.get(name) for name in SEARCHED}
+        values = {name: network[name] for name in SEARCHED}
         values |= _drawn(trial.params, network)
         row = {
             "model": model,
