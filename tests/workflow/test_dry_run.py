@@ -50,7 +50,7 @@ def test_training_asks_for_a_gpu_only_where_there_is_one_to_ask_for(tmp_path):
 def test_tuning_is_planned_on_demand_only(tmp_path):
     workflow = Workflow(tmp_path, {"models": ["unet", "yolact"]})
     assert "tune_network" not in workflow.run("--dry-run").output
-    run = workflow.run("--dry-run", "tune")
+    run = workflow.run("--dry-run", "--", "tune")
     assert run.status == 0, run.output
     for model in ("unet", "yolact"):
         assert f"tuning/{model}.yaml" in run.output
