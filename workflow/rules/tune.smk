@@ -45,9 +45,7 @@ rule tune_network:
 rule tuning_trials:
     """Put the trials of all networks into one table."""
     input:
-        trials=expand(
-            "<results>/tuning/trials/{model}.parquet", model=config["models"]
-        ),
+        trials=expand("<results>/tuning/trials/{model}.parquet", model=config["models"]),
     output:
         trials="<results>/tuning/trials.parquet",
     log:
