@@ -50,6 +50,7 @@ except InputError as error:
 config.clear()
 config.update(resolved)
 RESULTS = config["results"]
+AUGMENTATION_MAXIMA = maxima(SCHEMA, "training.augmentation")
 # Tables of the rule `evaluate`.
 SCORED = [
     "counts",

@@ -84,7 +84,7 @@ def fit(
         )
     training = _Training(network, settings)
     _restore(training, work, history)
-    while training.epoch < settings.epochs:
+    while not _is_over(training, history, stop):
         try:
             _train_epoch(training, train, history)
         except FloatingPointError:
@@ -96,13 +96,9 @@ def fit(
             _return_smaller(training, work, history)
             continue
         training.epoch += 1
-        ended = False
         if processes.rank() == 0:
-            score = _validate(training, validation, history)
+            _validate(training, validation, history)
             checkpoints.save_latest(work, training.content() | {"history": history.rows})
-            ended = stop is not None and stop(training.epoch, score)
-        if processes.agree(1 - ended) == 0:
-            break
     return {name: value.cpu() for name, value in training.best.items()}
 
 
@@ -240,6 +236,14 @@ def _restore(training: _Training, work: Path, history: History) -> None:
     training.load(saved)
     if processes.rank() == 0:
         history.resume(saved["history"], saved["epoch"])
+
+
+def _is_over(training: _Training, history: History, stop: Stop | None) -> bool:
+    ended = training.epoch == training.settings.epochs
+    # Also after a resumption: it may not have been asked about the last epoch.
+    if processes.rank() == 0 and stop is not None and training.epoch:
+        ended |= stop(training.epoch, history.rows[-1]["metrics"]["dice"])
+    return processes.agree(not ended) == 0
 
 
 def _return(training: _Training, work: Path, history: History) -> None:
@@ -387,7 +391,7 @@ def _ahead(batches: Iterator[Any]) -> Iterator[Any]:
             yield batch
 
 
-def _validate(training: _Training, films: TrainingFilms, history: History) -> float:
+def _validate(training: _Training, films: TrainingFilms, history: History) -> None:
     """Score the weights on the validation films and keep them where they are the best."""
     started = time.monotonic()
     training.judged.eval()
@@ -397,7 +401,6 @@ def _validate(training: _Training, films: TrainingFilms, history: History) -> fl
     if history.best["epoch"] == training.epoch:
         state = training.judged.state_dict()
         training.best = {name: value.detach().cpu().clone() for name, value in state.items()}
-    return score
 
 
 def _move(
