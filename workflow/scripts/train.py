@@ -10,7 +10,8 @@ with job(snakemake) as log:
     weights = Path(snakemake.output.weights)
     train(
         snakemake.wildcards.model,
-        masks.parent,
+        Path(snakemake.input.coco[0]).parent,
+        masks,
         masks.parent.parent / "images" / "png",
         dict(snakemake.params.items()),
         snakemake.threads,

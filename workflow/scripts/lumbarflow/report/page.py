@@ -26,6 +26,7 @@ from .figures import class_colours, jpeg_uri, learning_curves, overlay, shrink
 from .findings import SEVERITIES, finding_pictures, worst_first
 from .labelling import labelling_section
 from .reading import missing, read_table
+from .replicates import replicates_section
 
 #: Kónya et al. 2021, Table 1, in percent; the metrics in the order of `TABLE1_ROWS`.
 PAPER_TABLE1 = {
@@ -67,6 +68,7 @@ class Page:
         n_test: films scored.
         legend: (class name, CSS colour).
         dice: a row a class: {"class_name", "colour", "films", "cells": [{"value", "best"}]}.
+        replicates: see :func:`~.replicates.replicates_section`; None without seeds and folds.
         runs: a row a model: {"name", "parameters", "epochs", "best_epoch", "time", "device",
             "seed"}.
         curves: address of the drawing of the learning curves.
@@ -94,6 +96,7 @@ class Page:
     n_test: int
     legend: list[tuple[str, str]]
     dice: list[dict[str, Any]]
+    replicates: dict[str, Any] | None
     runs: list[dict[str, Any]]
     curves: str
     films: list[dict[str, Any]]
@@ -176,6 +179,7 @@ def build_report(
         n_test=per_image["image_id"].nunique(),
         legend=[(_words(name), _css(colour)) for name, colour in colours.items()],
         dice=_dice_rows(per_class, models, colours),
+        replicates=replicates_section(results, models, names, config.get("training", {})),
         runs=[_run_row(names[model], run) for model, run in runs.items()],
         curves=learning_curves(histories),
         films=films,
