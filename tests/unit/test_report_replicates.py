@@ -6,48 +6,20 @@ import base64
 import re
 
 import jinja2
-import numpy as np
 import pandas as pd
 import pytest
-from test_report import CLASSES, NAMES, Page, results  # noqa: F401
+from replicated_results import replicates, write_replicates
+from test_report import NAMES, Page
 
 from lumbarflow.errors import InputError
-from lumbarflow.evaluate.replicates import replicate_differences, summarise_replicates
 from lumbarflow.evaluate.tables import METRICS
-from lumbarflow.files import write_table
-from lumbarflow.report.page import build_report
 from lumbarflow.report.replicates import dots, replicates_section
 
 TRAINING = {"seed": 1, "seeds": [2, 3], "folds": 3}
 
 
-def table(models, kinds=("seed", "fold")) -> pd.DataFrame:
-    """Trainings whose scores are about 0.9, 0.88, ... in the order of the models."""
-    rng = np.random.default_rng(5)
-    rows = [
-        {
-            **{"model": model, "replicate": f"{kind}{number}", "kind": kind},
-            "image_id": f"{kind}{number if kind == 'fold' else 0}-{film}",
-            **{metric: 0.9 - 0.02 * place + rng.normal(0, 0.002) for metric in METRICS},
-        }
-        for place, model in enumerate(models)
-        for kind in kinds
-        for number in (1, 2, 3)
-        for film in range(4)
-    ]
-    return pd.DataFrame(rows)
-
-
-def write(folder, replicates, models) -> None:
-    write_table(folder / "metrics/replicates.parquet", replicates)
-    summary = summarise_replicates(replicates)
-    write_table(folder / "metrics/replicate_summary.parquet", summary)
-    differences = replicate_differences(replicates, models)
-    write_table(folder / "metrics/replicate_differences.parquet", differences)
-
-
 def section(folder, models=("unet", "yolact"), training=TRAINING, kinds=("seed", "fold")):
-    write(folder, table(models, kinds), models)
+    write_replicates(folder, replicates(models, kinds), models)
     return replicates_section(folder, models, {model: NAMES[model] for model in models}, training)
 
 
@@ -73,17 +45,17 @@ def test_the_better_network_comes_first_in_a_pair(tmp_path):
         ("YOLACT", "U-Net", True)
     ]
     # Paired the other way round, the differences are negative.
-    write(tmp_path, table(models), models[::-1])
+    write_replicates(tmp_path, replicates(models), models[::-1])
     swapped = replicates_section(tmp_path, models, NAMES, TRAINING)["kinds"][0]["pairs"]
     assert swapped == better
     assert re.fullmatch(r"\+\d\.\d\d to \+\d\.\d\d", better[0]["range"])
 
 
 def test_a_pair_without_a_constant_winner(tmp_path):
-    scores = table(["unet", "yolact"], ["seed"])
+    scores = replicates(["unet", "yolact"], ["seed"])
     first = (scores["model"] == "yolact") & (scores["replicate"] == "seed1")
     scores.loc[first, list(METRICS)] += 0.05
-    write(tmp_path, scores, ["unet", "yolact"])
+    write_replicates(tmp_path, scores, ["unet", "yolact"])
     (part,) = replicates_section(tmp_path, ["unet", "yolact"], NAMES, TRAINING)["kinds"]
     (pair,) = part["pairs"]
     assert not pair["alike"] and "−" in pair["range"]
@@ -126,15 +98,3 @@ def test_the_template_shows_it_all(models, tmp_path):
     pairs = len(models) * (len(models) - 1) // 2
     assert sum(" over " in text for text in page.text["th"]) == 2 * pairs
     assert len(page.all("details")) == (2 if pairs else 0)
-
-
-def test_the_page_has_the_section_only_where_it_is_asked_for(results, tmp_path):  # noqa: F811
-    write(results, table(["unet"]), ["unet"])
-    out = tmp_path / "index.html"
-    for training in (TRAINING, {"seed": 1, "seeds": [], "folds": 0}):
-        build_report(results, ["unet"], NAMES, CLASSES, 0, {"training": training}, out)
-        html = out.read_text(encoding="utf-8")
-        Page(html)
-        asked = bool(training["folds"])
-        assert ('<section id="replicates">' in html) == asked
-        assert ('<a href="#replicates">' in html) == asked
