@@ -41,11 +41,9 @@ def test_some_models_only(tmp_path):
 
 
 def test_seeds_and_folds_train_every_network_again(tmp_path):
-    models = ["unet", "yolact"]
     training = {"seeds": [0, 7], "folds": 3}
-    config = {"models": models, "training": training}
-    output = dry_run(tmp_path, config)
-    for model in models:
+    output = dry_run(tmp_path, {"models": ["unet", "yolact"], "training": training})
+    for model in ("unet", "yolact"):
         for replicate in ("seed0", "seed7", "fold1", "fold2", "fold3"):
             assert f"replicates/{model}/{replicate}/model.pth" in output
             assert f"replicates/{model}/{replicate}/predictions.parquet" in output

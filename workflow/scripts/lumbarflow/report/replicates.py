@@ -94,7 +94,7 @@ def dots(scores: Mapping[str, Mapping[str, Sequence[float]]]) -> str:
     with matplotlib.rc_context(STYLE):
         # As wide for one panel as for two, so that letters have the same size on the page.
         figure = Figure(figsize=(10, 0.8 + 0.32 * len(networks)), layout="constrained")
-        axes = figure.subplots(1, len(scores), sharey=True, squeeze=False)[0]
+        axes = figure.subplots(1, len(scores), sharex=True, sharey=True, squeeze=False)[0]
         for axis, (kind, of_network) in zip(axes, scores.items(), strict=True):
             for place, name in enumerate(networks):
                 values = np.asarray(of_network[name])
