@@ -103,6 +103,11 @@ def test_a_missing_mask_is_a_sentence(folder):
         scored(folder, {("unet", "fold2"): {"c": 0}})
 
 
+def test_nothing_to_score_is_a_sentence(folder):
+    with pytest.raises(InputError, match=r"training\.seeds or set training\.folds"):
+        scored(folder, {})
+
+
 def made(values: dict[tuple[str, str, str], list[float]]) -> pd.DataFrame:
     """A table from the scores of the films of (model, kind, replicate)."""
     rows = [

@@ -7,10 +7,10 @@ from lumbarflow.predict.table import predict
 
 with job(snakemake) as log:
     gpu.use(snakemake.resources.get("gpu", 0))
-    coco = {Path(path).stem: read_json(path)["images"] for path in snakemake.input.coco}
+    coco = {Path(path).stem: path for path in snakemake.input.coco}
     # The outputs are named after the subsets that they hold.
     films = {
-        subset: [image["image_id"] for image in coco[subset]]
+        subset: [image["image_id"] for image in read_json(coco[subset])["images"]]
         for subset, _ in snakemake.output.items()
     }
     predictions = predict(

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ..errors import InputError
 from ..files import read_grey
 from .tables import METRICS, Reference, score_masks
 
@@ -54,15 +55,21 @@ def score_replicates(
         metrics are fractions as of :func:`~.tables.score_masks`.
 
     Raises:
-        InputError: see :func:`~.tables.score_masks`; or a mask is missing.
+        InputError: see :func:`~.tables.score_masks`; a mask is missing, or there is no training.
     """
+    if not predictions:
+        raise InputError(
+            "There are no further trainings to score: list numbers in training.seeds or set "
+            "training.folds to 3 or more."
+        )
     tables = []
     for (model, replicate), path in predictions.items():
-        kind, number = replicate[:4], int(replicate[4:])
-        films = test if kind == "seed" else folds[folds["fold"] == number]
+        kind = "fold" if replicate.startswith("fold") else "seed"
+        number = int(replicate.removeprefix(kind))
+        films = folds[folds["fold"] == number] if kind == "fold" else test
         references = _references(films["image_id"], masks)
         table = score_masks(model, pd.read_parquet(path), references, classes, foreground)[0]
-        own = {"seed": number} if kind == "seed" else {"seed": seed, "fold": number}
+        own = {"seed": seed, "fold": number} if kind == "fold" else {"seed": number}
         tables.append(_named(table, replicate, films, kind=kind, **own))
         score = table["mean_iou"].mean()
         log.info("%s, %s: mean IoU %.3f on %d films", model, replicate, score, len(table))
