@@ -6,7 +6,7 @@ import json
 
 import pandas as pd
 import pytest
-from test_incremental import ANNOTATE, DIVIDE, Cohort
+from test_incremental import DIVIDE, Cohort
 
 REPLICATES = {"seeds": [7], "folds": 3}
 NAMES = ["seed7", "fold1", "fold2", "fold3"]
@@ -89,7 +89,7 @@ def test_an_outline_trains_the_folds_that_see_it(cohort):
     cohort.save()
     run = cohort.run("--until", "make_folds")
     assert run.status == 0, run.output
-    assert run.jobs == sorted([*ANNOTATE, "prepare", "make_folds"])
+    assert run.jobs == ["make_folds", "prepare", "publish_records", "read_annotations"]
     run = cohort.run("--dry-run")
     trained = {job for job in run.jobs if job.startswith("train")}
     assert trained == {"train unet", *JOBS[:4]} - {f"train_replicate unet fold{held_out}"}
