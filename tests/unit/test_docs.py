@@ -28,6 +28,9 @@ from lumbarflow.evaluate.levels import CONFUSION, FILMS
 from lumbarflow.evaluate.levels import SUMMARY as LEVEL_SUMMARY
 from lumbarflow.evaluate.measurements import COMPARED, RELIABILITY, SUMMARY
 from lumbarflow.evaluate.metrics import segmentation_metrics
+from lumbarflow.evaluate.replicates import COLUMNS as REPLICATES
+from lumbarflow.evaluate.replicates import DIFFERENCES
+from lumbarflow.evaluate.replicates import SUMMARY as REPLICATE_SUMMARY
 from lumbarflow.evaluate.scores import SCORE_RELIABILITY
 from lumbarflow.evaluate.statistics import COMPARISONS, MEANS
 from lumbarflow.evaluate.strata import STRATA
@@ -35,6 +38,7 @@ from lumbarflow.evaluate.tables import match_vertebrae, score_masks, summarise
 from lumbarflow.measure.changes import COLUMNS as CHANGES
 from lumbarflow.measure.cohort import LABELLED
 from lumbarflow.measure.film import MEASUREMENTS, VERTEBRAE
+from lumbarflow.prepare.folds import divide
 from lumbarflow.prepare.splits import make_splits
 from lumbarflow.train.history import History
 
@@ -216,6 +220,7 @@ def test_columns_in_results_are_those_of_the_code():
         "annotations/qc.parquet": Finding._fields,
         "annotations/agreement.parquet": AGREEMENT,
         "splits.parquet": make_splits(films, 1, 0.5, 0),
+        "prepared/folds/films.parquet": divide(films.assign(subset="train"), 3, 0),
         "predictions/{model}.parquet": [*predictions, *LABELLED],
         "measurements/{source}.parquet": MEASUREMENTS,
         "measurements/vertebrae/{source}.parquet": VERTEBRAE,
@@ -239,6 +244,9 @@ def test_columns_in_results_are_those_of_the_code():
         "metrics/summary.parquet": summarise(scores, 0, 10),
         "metrics/class_summary.parquet": CLASS_SUMMARY,
         "metrics/score_reliability.parquet": SCORE_RELIABILITY,
+        "metrics/replicates.parquet": REPLICATES,
+        "metrics/replicate_summary.parquet": REPLICATE_SUMMARY,
+        "metrics/replicate_differences.parquet": DIFFERENCES,
     }
     for heading, table in tables.items():
         assert columns(heading) == list(table), heading

@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from compared_results import write_compared
 from labelled_results import write_labelled
+from replicated_results import replicates, write_replicates
 
 from lumbarflow.annotate.agreement import agreement_table
 from lumbarflow.annotate.qc import CHECKS
@@ -340,6 +341,17 @@ def test_no_films_one_model(results, tmp_path):
     page = Page(html)
     assert page.text["th"].count("This run") == 1
     assert "No test film was chosen to be shown." in page.text["p"]
+
+
+def test_seeds_and_folds_have_a_section_where_they_are_asked_for(results, html, tmp_path):
+    assert "replicates" not in html
+    write_replicates(results, replicates(["unet"]), ["unet"])
+    out = tmp_path / "index.html"
+    config = {"training": {"seed": 1, "seeds": [2, 3], "folds": 3}}
+    build_report(results, ["unet"], NAMES, CLASSES, 0, config, out)
+    page = Page(out.read_text(encoding="utf-8"))
+    assert {"href": "#replicates"} in page.all("a")
+    assert "Spread over seeds and folds" in page.text["h2"]
 
 
 def test_missing_and_broken_files_are_one_sentence(results, tmp_path):

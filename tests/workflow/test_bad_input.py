@@ -248,3 +248,15 @@ def test_disk_full_while_writing_a_film(small_disk, tmp_path):
     run = workflow.run("--until", "retrieve")
     assert run.status == 0, run.output
     assert all(path.stat().st_mtime_ns == time for path, time in before.items())
+
+
+def test_more_folds_than_patients(folder_run):
+    folder_run.overlay({"training": {"folds": 6}})
+    sentence = fails(folder_run, "--until", "make_folds")
+    assert "training.folds: 6 folds" in sentence and "5" in sentence
+
+
+def test_folds_and_seeds_that_cannot_be(folder_run):
+    for training, key in (({"folds": 2}, "training.folds"), ({"seeds": [1]}, "training.seeds")):
+        folder_run.overlay({"training": training})
+        assert fails(folder_run).startswith(f"{key}: ")

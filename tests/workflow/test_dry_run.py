@@ -40,6 +40,16 @@ def test_some_models_only(tmp_path):
     assert "yolact" not in output
 
 
+def test_seeds_and_folds_train_every_network_again(tmp_path):
+    training = {"seeds": [0, 7], "folds": 3}
+    output = dry_run(tmp_path, {"models": ["unet", "yolact"], "training": training})
+    for model in ("unet", "yolact"):
+        for replicate in ("seed0", "seed7", "fold1", "fold2", "fold3"):
+            assert f"replicates/{model}/{replicate}/model.pth" in output
+            assert f"replicates/{model}/{replicate}/predictions.parquet" in output
+    assert "fold4" not in output
+
+
 def test_training_asks_for_a_gpu_only_where_there_is_one_to_ask_for(tmp_path):
     always = dry_run(tmp_path / "always", {"training": {"gpu": "always"}})
     never = dry_run(tmp_path / "never", {"training": {"gpu": "never"}})

@@ -32,6 +32,7 @@ from lumbarflow.errors import InputError
 from lumbarflow.files import read_json
 from lumbarflow.gpu import present as gpu_present
 from lumbarflow.train.strength import strengthened
+from lumbarflow.prepare.folds import replicate_names
 
 SCHEMA = Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
 STARTED = time.time()
@@ -44,6 +45,7 @@ try:
         networks.available(),
     )
     check_paths(resolved)
+    REPLICATES = replicate_names(resolved["training"])
 except InputError as error:
     # A WorkflowError would add the place in this file, which is not where the mistake is.
     sys.exit(f"{jobs.ERROR_PREFIX}{error}")
@@ -75,10 +77,15 @@ MEASURED = [
 ]
 # Tables of the rule `compare`.
 COMPARED = ["comparisons", "strata", "errors", "film_ranking"]
+SEEDS = [name for name in REPLICATES if name.startswith("seed")]
+FOLDS = [name for name in REPLICATES if name.startswith("fold")]
+# Tables of the rule `evaluate_replicates`.
+SPREAD = ["replicates", "replicate_summary", "replicate_differences"]
 
 
 wildcard_constraints:
     model="|".join(config["networks"]),
+    replicate="|".join(REPLICATES) or "none",
     source="|".join([*config["networks"], "annotation"]),
     table="images/manifest|images/deidentification|annotations/qc|annotations/agreement|splits",
 
@@ -128,6 +135,27 @@ def get_final_output():
         "<results>/metrics/table1.csv",
         "<results>/report/index.html",
         *(["<results>/truth.parquet"] if has_synthetic_annotations(config) else []),
+        *replicate_output(),
+    ]
+
+
+def replicate_output():
+    """What the further trainings leave behind; nothing where none is asked for."""
+    if not REPLICATES:
+        return []
+    return [
+        expand(
+            "<results>/replicates/{model}/{replicate}/{file}",
+            model=config["models"],
+            replicate=REPLICATES,
+            file=["model.pth", "history.jsonl", "run.json", "predictions.parquet"],
+        ),
+        expand(
+            "<results>/prepared/folds/{fold}/coco/{subset}.json",
+            fold=FOLDS,
+            subset=["train", "val", "test"],
+        ),
+        expand("<results>/metrics/{table}.parquet", table=SPREAD),
     ]
 
 
@@ -226,6 +254,49 @@ def training_films(model):
         for subset in ("train", "val")
     ]
     return value_digest([canvas, seen])
+
+
+def folds(name):
+    """An output of `make_folds`, once it is made."""
+    return checkpoints.make_folds.get().output[name]
+
+
+def replicate_coco(wildcards):
+    """The COCO files of a replicate: the cohort's own for a seed, its own for a fold."""
+    if wildcards.replicate in SEEDS:
+        return prepared("coco")
+    return [
+        path for path in folds("coco") if Path(path).parts[-3] == wildcards.replicate
+    ]
+
+
+def replicate_seed(replicate):
+    """The seed of a replicate's training."""
+    if replicate in SEEDS:
+        return int(replicate.removeprefix("seed"))
+    return config["training"]["seed"]
+
+
+def replicate_films(wildcards):
+    """Digest of what a replicate's weights depend on, of all that is prepared."""
+    if wildcards.replicate in SEEDS:
+        return training_films(wildcards.model)
+    found = read_json(folds("digests"))[wildcards.replicate]
+    sides = None if config["networks"][wildcards.model]["size"] else found["sides"]
+    return value_digest([sides, found["training"]])
+
+
+def replicate_pictures(wildcards):
+    """Digest of the films that a replicate is scored on."""
+    if wildcards.replicate in SEEDS:
+        return digests()["test"]["pictures"]
+    return read_json(folds("digests"))[wildcards.replicate]["scored"]
+
+
+def replicate_structures():
+    """Digests of what was drawn on the films that replicates are scored on."""
+    subsets = [*(["test"] if SEEDS else []), *(["train", "val"] if FOLDS else [])]
+    return [digests()[subset]["structures"] for subset in subsets]
 
 
 def films_in(*subsets, drawn=True):

@@ -5,7 +5,7 @@ rule predict:
     """Predict the validation and test films with a trained network."""
     input:
         weights="<results>/models/{model}/model.pth",
-        splits=ancient("<results>/splits.parquet"),
+        coco=ancient(lambda wildcards: prepared("coco")),
         digests=ancient(lambda wildcards: prepared("digests")),
     output:
         test="<results>/predictions/networks/{model}.parquet",

@@ -40,6 +40,9 @@ rule report:
             "<results>/measurements/overlays/{model}", model=config["models"]
         ),
         runs=expand("<results>/models/{model}/run.json", model=config["models"]),
+        spread=expand(
+            "<results>/metrics/{table}.parquet", table=SPREAD if REPLICATES else []
+        ),
         records=published_records,
         # The page waits for the decision what of the rest has to run.
         digests=ancient(lambda wildcards: prepared("digests")),

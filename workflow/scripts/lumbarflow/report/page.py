@@ -27,6 +27,7 @@ from .figures import TIMES, class_colours, duration, jpeg_uri, learning_curves, 
 from .findings import SEVERITIES, finding_pictures, worst_first
 from .labelling import labelling_section
 from .reading import missing, read_table
+from .replicates import replicates_section
 
 #: Kónya et al. 2021, Table 1, in percent; the metrics in the order of `TABLE1_ROWS`.
 PAPER_TABLE1 = {
@@ -69,6 +70,7 @@ class Page:
         comparison: differences between networks, see :func:`~.comparison.comparison_section`.
         legend: (class name, CSS colour).
         dice: a row a class: {"class_name", "colour", "films", "cells": [{"value", "best"}]}.
+        replicates: see :func:`~.replicates.replicates_section`; None without seeds and folds.
         runs: a row a model: {"name", "parameters", "epochs", "best_epoch", "time", "device",
             "seed"}.
         curves: address of the drawing of the learning curves.
@@ -97,6 +99,7 @@ class Page:
     comparison: dict[str, Any]
     legend: list[tuple[str, str]]
     dice: list[dict[str, Any]]
+    replicates: dict[str, Any] | None
     runs: list[dict[str, Any]]
     curves: str
     films: list[dict[str, Any]]
@@ -180,6 +183,7 @@ def build_report(
         comparison=comparison_section(results, models, names),
         legend=[(_words(name), _css(colour)) for name, colour in colours.items()],
         dice=_dice_rows(per_class, models, colours),
+        replicates=replicates_section(results, models, names, config.get("training", {})),
         runs=[_run_row(names[model], run) for model, run in runs.items()],
         curves=learning_curves(histories),
         films=films,
