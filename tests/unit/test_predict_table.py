@@ -128,7 +128,7 @@ def canned(monkeypatch, tmp_path):
     """Predict films of 6 x 5 pixels with a network that finds what the test says."""
     for image_id in ("a", "b"):
         write_png(tmp_path / f"{image_id}.png", np.zeros((6, 5), np.uint8))
-    monkeypatch.setattr(table, "read_weights", lambda path: (None, {}))
+    monkeypatch.setattr(table, "read_weights", lambda path: (None, {}, {}))
 
     def run(found, image_ids=("a", "b")):
         monkeypatch.setattr(networks, "load", lambda name: Canned(found))

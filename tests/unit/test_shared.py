@@ -217,7 +217,7 @@ def change(path: Path) -> None:
         ("retrieve.py", "networks/unet.py", False),
         ("retrieve.py", "config.py", False),
         ("evaluate.py", "evaluate/metrics.py", True),
-        ("evaluate.py", "rle.py", True),
+        ("evaluate.py", "runs.py", True),
         ("evaluate.py", "acquire/render.py", False),
     ],
 )

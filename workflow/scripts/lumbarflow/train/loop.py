@@ -61,6 +61,7 @@ def fit(
     - A loss that is no number: back to the last checkpoint with half the learning rate.
     - Memory runs out: the batch is worked through in smaller parts; the sum of their gradients is
       that of the whole batch, but for normalisation over the parts.
+    - Several processes (see :mod:`.processes`) share each batch; the first validates and writes.
 
     Args:
         network: what is trained.
@@ -70,8 +71,6 @@ def fit(
         work: folder of the checkpoints.
         history: gets a row a split and epoch.
         stop: may end the training early.
-
-    Several processes (see :mod:`.processes`) share each batch; the first one validates and writes.
 
     Raises:
         InputError: the loss diverges at lower rates, too, a single film does not fit the memory, or
@@ -368,7 +367,6 @@ def _batches(training: _Training, films: TrainingFilms) -> Iterator[list[tuple[A
         batch_size=settings.batch_size // processes.world(),
         sampler=share,
         num_workers=loader_workers(),
-        pin_memory=False,
         collate_fn=partial(_in_parts, network, training.part),
     )
     return iter(loader) if loader_workers() else _ahead(iter(loader))
