@@ -7,6 +7,7 @@ import logging
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -229,6 +230,27 @@ def test_prediction_as_a_table(trained, data):
     assert len(table) > 0
     assert set(table["rle_height"]) == {tiny_films.FILM[0]}
     assert set(table["rle_width"]) == {tiny_films.FILM[1]}
+
+
+@pytest.mark.parametrize("model", ALL)
+def test_a_network_computes_in_a_memory_format_that_it_can(model, data, tmp_path):
+    """RoIAlign, for one, reads a tensor in channels-last order as if it were another."""
+    network = networks.load(model)
+    films = load(*data, "train", (96, 64), tmp_path)
+    settings = run.make_settings(tiny_films.parameters(), (96, 64), films)
+    settings = replace(settings, anchors=network.anchors(films, settings, None))
+    examples = [network.example(films, index, None, settings=settings) for index in (0, 1)]
+    found = []
+    for memory_format in (torch.contiguous_format, network.memory_format):
+        torch.manual_seed(1)
+        module = network.build(settings, initialise=True).to(memory_format=memory_format).train()
+        for part in module.modules():
+            if isinstance(part, torch.nn.modules.dropout._DropoutNd):
+                part.eval()  # drawn in the order of the memory
+        with torch.no_grad():
+            losses = network.losses(module, network.collate(examples), settings)
+        found.append({name: float(value) for name, value in losses.items()})
+    assert found[0] == pytest.approx(found[1], rel=1e-3)
 
 
 @pytest.mark.usefixtures("small")

@@ -60,6 +60,9 @@ class Network(Protocol):
     precision: torch.dtype
     """Of mixed precision on a GPU."""
 
+    memory_format: torch.memory_format
+    """In which the module computes."""
+
     smallest_batch: int
     """Fewer films at a time cannot be normalised."""
 

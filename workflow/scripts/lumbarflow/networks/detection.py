@@ -43,6 +43,8 @@ class DetectionNetwork:
     """
 
     precision = torch.float16  # mmcv's operators know no bfloat16
+    # mmcv's RoIAlign takes every tensor for one in the usual order, and reads others wrongly.
+    memory_format = torch.contiguous_format
     smallest_batch = 1
 
     def __init__(self, build: Callable[[Settings], Config]):

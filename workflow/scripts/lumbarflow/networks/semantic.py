@@ -30,6 +30,7 @@ class SemanticNetwork:
     """
 
     precision = torch.bfloat16
+    memory_format = torch.channels_last
 
     def __init__(self, build: Callable[[Settings], nn.Module], smallest_batch: int = 1):
         self._build = build

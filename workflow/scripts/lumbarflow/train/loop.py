@@ -153,7 +153,7 @@ class _Training:
         self.module = self.network.build(self.settings, initialise=True)
         if processes.world() > 1 and device().type == "cuda":
             self.module = nn.SyncBatchNorm.convert_sync_batchnorm(self.module)
-        self.module.to(device(), memory_format=torch.channels_last)
+        self.module.to(device(), memory_format=self.network.memory_format)
         self.optimizer = torch.optim.AdamW(
             self.module.parameters(),
             lr=self.settings.learning_rate,
