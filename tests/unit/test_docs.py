@@ -383,3 +383,29 @@ def test_example_network_can_be_built():
     with torch.no_grad():
         logits = module._build(settings).eval()(torch.zeros(1, 1, 64, 96))
     assert logits.shape == (1, 2, 64, 96)
+
+
+def test_citation_and_licence():
+    """What the Citation File Format 1.2.0 requires of the software and of a reference."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["cff-version"] == "1.2.0"
+    (paper,) = citation["references"]
+    assert {"type", "title", "authors"} <= set(paper)
+    assert all(set(author) == {"family-names", "given-names"} for author in paper["authors"])
+    readme = re.sub(r"\s*\n>?\s*", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert paper["doi"] in readme
+    assert paper["title"] in readme
+    assert (ROOT / "LICENSE").read_text().startswith(f"{citation['license']} License\n")
+    assert citation["authors"][0]["name"] in (ROOT / "LICENSE").read_text()
+
+
+def test_entry_of_the_workflow_catalog():
+    entry = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(entry) == {"mandatory-flags", "software-stack-deployment"}
+    deployment = entry["software-stack-deployment"]
+    assert set(deployment) == {"conda", "apptainer", "apptainer+conda", "report"}
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    assert deployment["conda"] == ("conda:" in rules)
+    assert deployment["report"] == ("report(" in rules)
+    assert deployment["apptainer"] == ("container:" in rules)
