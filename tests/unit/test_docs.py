@@ -43,13 +43,14 @@ from lumbarflow.prepare.splits import make_splits
 from lumbarflow.train.history import History
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+GUIDE = sorted((ROOT / "docs").rglob("*.md"))
+PAGES = [*(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING")), *GUIDE]
 PACKAGE = ROOT / "workflow" / "scripts" / "lumbarflow"
 SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text())
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DOTTED = re.compile(r"[a-z][a-z_0-9]*(?:\.[A-Za-z_0-9]+)+")
-FILES = {"csv", "html", "json", "jsonl", "key", "md", "parquet", "png", "pth", "py", "yaml"}
+FILES = {"csv", "html", "json", "jsonl", "key", "md", "parquet", "png", "pth", "py", "smk", "yaml"}
 NOT_KEYS = {"pandas.read_parquet"}
 
 
@@ -156,19 +157,65 @@ def test_relative_links_lead_somewhere(page):
         assert not anchor or anchor in anchors(target), f"{page.name}: {link}"
 
 
-def test_every_page_is_linked():
-    linked = {
-        (page.parent / link).resolve()
-        for page in PAGES
-        for link in re.findall(r"\]\((?!https?:)([^)\s#]+)", prose(page))
+def links(page: Path) -> list[Path]:
+    """What a page links to in this repository, without anchors."""
+    found = re.findall(r"\]\((?!https?:)([^)\s#]+)", prose(page))
+    return [(page.parent / link).resolve() for link in found]
+
+
+def reached(start: Path) -> set[Path]:
+    """The pages that one can come to by links of the guide, from `start`."""
+    found, waiting = set(), [start]
+    while waiting:
+        page = waiting.pop()
+        if page not in found:
+            found.add(page)
+            waiting += [link for link in links(page) if link in PAGES]
+    return found
+
+
+def test_every_page_is_reached_from_the_index_and_the_readme():
+    assert reached(ROOT / "docs/index.md") >= set(GUIDE)
+    assert reached(ROOT / "README.md") == set(PAGES)
+
+
+@pytest.mark.parametrize("kind", ["how-to", "explanation", "reference"])
+def test_the_index_has_each_page_under_its_heading(kind):
+    index = (ROOT / "docs/index.md").read_text(encoding="utf-8")
+    section = re.search(rf"^## {kind}:.*?\n(.*?)(?=^## |\Z)", index, re.M | re.S | re.I)
+    pages = [path.name for path in (ROOT / "docs" / kind).glob("*.md")]
+    assert sorted(re.findall(rf"\({kind}/([^)]+)\)", section[1])) == sorted(pages)
+
+
+def test_links_are_told_from_text(tmp_path, monkeypatch):
+    pages = {
+        "index.md": "[a](sub/a.md#x) [b](https://b.example/c.md)\n```\n[c](c.md)\n```\n",
+        "sub/a.md": "[i](../index.md) [d](d.md)",
+        "sub/d.md": "",
+        "c.md": "",
     }
-    assert set(PAGES[1:]) <= linked
+    for name, text in pages.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.setitem(globals(), "PAGES", [tmp_path / name for name in pages])
+    assert reached(tmp_path / "index.md") == {tmp_path / name for name in pages} - {
+        tmp_path / "c.md"
+    }
+
+
+def test_places_that_contributors_are_sent_to_exist():
+    tops = {path.name for path in ROOT.iterdir()}
+    spans = code_spans(ROOT / "CONTRIBUTING.md")
+    places = [span for span in spans if "/" in span and span.split("/")[0] in tops]
+    assert len(places) > 15
+    assert not [place for place in places if not (ROOT / place).exists()]
 
 
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
-    named = {name for line in commands() for name in re.findall(r"\bmake ([a-z]\w*)", line)}
+    rules = re.findall(r"^([\w -]+):(?!=)", makefile, re.MULTILINE)
+    targets = {target for rule in rules for target in rule.split()}
+    named = {name for line in commands() for name in re.findall(r"\bmake ([a-z][\w-]*)", line)}
     assert {"demo", "test"} <= named
     assert named <= targets
 
@@ -336,3 +383,29 @@ def test_example_network_can_be_built():
     with torch.no_grad():
         logits = module._build(settings).eval()(torch.zeros(1, 1, 64, 96))
     assert logits.shape == (1, 2, 64, 96)
+
+
+def test_citation_and_licence():
+    """What the Citation File Format 1.2.0 requires of the software and of a reference."""
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert {"cff-version", "message", "title", "authors"} <= set(citation)
+    assert citation["cff-version"] == "1.2.0"
+    (paper,) = citation["references"]
+    assert {"type", "title", "authors"} <= set(paper)
+    assert all(set(author) == {"family-names", "given-names"} for author in paper["authors"])
+    readme = re.sub(r"\s*\n>?\s*", " ", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert paper["doi"] in readme
+    assert paper["title"] in readme
+    assert (ROOT / "LICENSE").read_text().startswith(f"{citation['license']} License\n")
+    assert citation["authors"][0]["name"] in (ROOT / "LICENSE").read_text()
+
+
+def test_entry_of_the_workflow_catalog():
+    entry = yaml.safe_load((ROOT / ".snakemake-workflow-catalog.yml").read_text())["usage"]
+    assert set(entry) == {"mandatory-flags", "software-stack-deployment"}
+    deployment = entry["software-stack-deployment"]
+    assert set(deployment) == {"conda", "apptainer", "apptainer+conda", "report"}
+    rules = "".join(path.read_text() for path in (ROOT / "workflow/rules").glob("*.smk"))
+    assert deployment["conda"] == ("conda:" in rules)
+    assert deployment["report"] == ("report(" in rules)
+    assert deployment["apptainer"] == ("container:" in rules)

@@ -392,3 +392,73 @@ def test_a_gpu_is_what_the_driver_lists(tmp_path, monkeypatch, script, present):
         tool.chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     assert gpu.present() is present
+
+
+SMI = '#!/bin/sh\nfor i in 0 1 2 3; do echo "GPU $i: Some (UUID: GPU-$i)"; done\n'
+HOLD = """
+import os, sys
+sys.path.insert(0, {scripts!r})
+from lumbarflow import gpu
+gpu.use({granted})
+print(os.environ.get("CUDA_VISIBLE_DEVICES", "all"), flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def job_on_gpus(tmp_path):
+    """Start a job that takes GPUs of a machine with four, and stays; its GPUs and the process."""
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text(SMI)
+    tool.chmod(0o755)
+    started = []
+
+    def start(granted: int, **environment: str):
+        kept = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
+        paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD.format(scripts=str(SCRIPTS), granted=granted)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=kept | paths | environment,
+        )
+        started.append(process)
+        return process.stdout.readline().strip(), process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def test_jobs_that_run_at_a_time_have_gpus_of_their_own(job_on_gpus):
+    first, process = job_on_gpus(1)
+    second, _ = job_on_gpus(1)
+    both, _ = job_on_gpus(2)
+    assert [first, second, both] == ["GPU-0", "GPU-1", "GPU-2,GPU-3"]
+    assert job_on_gpus(1)[0] == "all"  # shared where none is free
+    process.kill()
+    process.wait()
+    assert job_on_gpus(1)[0] == "GPU-0"
+
+
+def test_a_job_takes_gpus_among_those_that_are_named(job_on_gpus):
+    assert [job_on_gpus(1, CUDA_VISIBLE_DEVICES="3, 1")[0] for _ in range(2)] == ["3", "1"]
+
+
+@pytest.mark.parametrize(
+    ("granted", "named", "seen"),
+    [
+        (0, None, ""),
+        (0, "0,1", ""),
+        (1, "2", "2"),
+        (2, "2,3", "2,3"),
+        (4, None, "all"),
+        (1, "", ""),
+    ],
+)
+def test_nothing_is_chosen_where_there_is_no_choice(job_on_gpus, tmp_path, granted, named, seen):
+    environment = {} if named is None else {"CUDA_VISIBLE_DEVICES": named}
+    assert job_on_gpus(granted, **environment)[0] == seen
+    assert not list(tmp_path.glob("lumbarflow-gpus-*"))

@@ -119,6 +119,6 @@ rule publish:
         "<logs>/publish/{table}.log",
     localrule: True
     conda:
-        "../../envs/acquire.yaml"
+        "../../envs/prepare.yaml"
     shell:
         "cp {input:q} {output:q} 2> {log:q}"

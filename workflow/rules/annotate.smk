@@ -26,7 +26,7 @@ rule simulate_annotators:
     log:
         "<logs>/simulate_annotators.log",
     conda:
-        "../../envs/acquire.yaml"
+        "../../envs/prepare.yaml"
     params:
         classes=config["classes"],
         annotations=config["annotations"],
@@ -77,7 +77,7 @@ checkpoint publish_records:
         "<logs>/publish_records.log",
     localrule: True
     conda:
-        "../../envs/acquire.yaml"
+        "../../envs/prepare.yaml"
     params:
         missing=lambda wildcards: missing_files(
             f"{RESULTS}/annotations/records",

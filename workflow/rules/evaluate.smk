@@ -11,7 +11,7 @@ rule truth:
     log:
         "<logs>/truth.log",
     conda:
-        "../../envs/acquire.yaml"
+        "../../envs/prepare.yaml"
     params:
         key_file=config["privacy"]["key_file"],
         results=subpath(output.truth, parent=True),

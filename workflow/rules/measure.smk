@@ -45,7 +45,7 @@ rule label:
     benchmark:
         "<benchmarks>/label/{model}.tsv"
     conda:
-        "../../envs/report.yaml"
+        "../../envs/prepare.yaml"
     threads: 4
     params:
         vertebrae=config["evaluation"]["foreground"],
@@ -72,7 +72,7 @@ rule measure_annotation:
     benchmark:
         "<benchmarks>/measure_annotation.tsv"
     conda:
-        "../../envs/report.yaml"
+        "../../envs/prepare.yaml"
     threads: 4
     params:
         films=lambda wildcards: films_in("train", "val", "test"),

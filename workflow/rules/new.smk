@@ -18,7 +18,7 @@ rule label_new:
     benchmark:
         "<benchmarks>/label_new.tsv"
     conda:
-        "../../envs/report.yaml"
+        "../../envs/prepare.yaml"
     threads: 4
     params:
         tuning=lambda wildcards: str(model_file(new_model(), "labelling.json")),

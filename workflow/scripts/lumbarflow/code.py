@@ -10,8 +10,8 @@ from pathlib import Path
 _PACKAGE = Path(__file__).parent
 
 
-def digest(script: str | Path, *modules: str) -> str:
-    """A digest (16 hexadecimal digits) of the package modules that a script runs.
+def closure(script: str | Path, *modules: str) -> list[Path]:
+    """The files of the package that a script runs, sorted.
 
     Args:
         script: a script beside the package; its imports are followed through the package.
@@ -24,8 +24,13 @@ def digest(script: str | Path, *modules: str) -> str:
         if path not in found:
             found.add(path)
             start += _imports(path) if path.suffix == ".py" else ()
+    return sorted(found)
+
+
+def digest(script: str | Path, *modules: str) -> str:
+    """A digest (16 hexadecimal digits) of the files that :func:`closure` finds."""
     result = hashlib.sha256()
-    for path in sorted(found):
+    for path in closure(script, *modules):
         result.update(path.relative_to(_PACKAGE).as_posix().encode() + b"\0" + path.read_bytes())
     return result.hexdigest()[:16]
 
