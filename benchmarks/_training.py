@@ -24,7 +24,7 @@ import yaml
 from _films import LEVELS, ROOT, Annotated, Labelled, change_greys, cut
 
 from lumbarflow import networks, rle
-from lumbarflow.config import overlay, resolve
+from lumbarflow.config import maxima, overlay, resolve
 from lumbarflow.errors import InputError
 from lumbarflow.evaluate.metrics import binary_metrics
 from lumbarflow.files import read_json, write_json, write_png
@@ -32,6 +32,7 @@ from lumbarflow.predict.table import predict
 from lumbarflow.prepare.coco import coco_dataset
 from lumbarflow.prepare.masks import bit_mask, rasterise
 from lumbarflow.train.run import train
+from lumbarflow.train.strength import strengthened
 
 LOG = logging.getLogger("training")
 FORK = multiprocessing.get_context("fork")  # imports take seconds; the parent never computes
@@ -40,6 +41,7 @@ _VISIBLE = 0.3  # share of a body that a window must show for an annotator to ou
 _TRIAL_STEPS = 3
 _MOST_EPOCHS = 60  # further ones would validate more than they learn
 _USED = 0.95  # of the time that is left once the trial has told how long an epoch takes
+_SCHEMA = ROOT / "workflow" / "schemas" / "config.schema.yaml"
 
 
 # --- Sets of films ---------------------------------------------------------------------------
@@ -143,16 +145,21 @@ def configuration(*files: str, **values: Any) -> dict[str, Any]:
     user: dict[str, Any] = {}
     for name in ("config.yaml", *files):
         user = overlay(user, yaml.safe_load((ROOT / "config" / name).read_text(encoding="utf-8")))
-    schema = ROOT / "workflow" / "schemas" / "config.schema.yaml"
-    return resolve(overlay(user, values), schema, ROOT / "config" / "presets", networks.available())
+    return resolve(
+        overlay(user, values), _SCHEMA, ROOT / "config" / "presets", networks.available()
+    )
 
 
 def parameters(config: Mapping[str, Any], network: str, **changes: Any) -> dict[str, Any]:
     """What the rule `train` hands to the training of a network, some of its settings changed."""
-    settings = {key: value for key, value in config["networks"][network].items() if key != "title"}
+    settings = dict(config["networks"][network])
+    del settings["title"]
+    training, strength = config["training"], settings.pop("augmentation")
+    limits = maxima(_SCHEMA, "training.augmentation")
+    augmentation = strengthened(training["augmentation"], strength, limits)
     return {
         "network": settings | changes,
-        "training": {key: config["training"][key] for key in ("seed", "augmentation")},
+        "training": {"seed": training["seed"], "augmentation": augmentation},
         "classes": config["classes"],
         "foreground": config["evaluation"]["foreground"],
     }

@@ -57,6 +57,18 @@ def test_a_missing_figure_meets_no_target():
     assert not meets_all({}, {"figure": "at least 0"})
 
 
+def test_settings_are_those_that_the_rule_train_hands_to_a_training():
+    config = _training.configuration(preset="demo")
+    config["networks"]["unet"]["augmentation"] = 2
+    given = _training.parameters(config, "unet", batch_size=3)
+    # The strength of the augmentation is in its limits, a title in no training.
+    assert set(given["network"]) == set(config["networks"]["unet"]) - {"title", "augmentation"}
+    assert given["network"]["batch_size"] == 3
+    usual = config["training"]["augmentation"]
+    assert given["training"]["augmentation"]["rotation_degrees"] == 2 * usual["rotation_degrees"]
+    assert given["training"]["augmentation"]["cutout_probability"] <= 1
+
+
 @hypothesis.settings(deadline=None)
 @hypothesis.given(strategies.integers(8, 40), strategies.integers(0, 99))
 def test_a_round_of_divisions_tests_no_film_twice(count, seed):

@@ -11,7 +11,6 @@ from lumbarflow.evaluate.failures import (
     ERRORS,
     KINDS,
     RANKING,
-    _encode,
     disagreements,
     film_errors,
     find_errors,
@@ -200,7 +199,9 @@ def test_table_of_all_networks_and_stages():
     )
 )
 def test_polygons_are_encoded_by_their_pixels(polygon):
-    code = _encode(polygon, ROWS, COLUMNS_)
+    structure = {"class_name": FOREGROUND[0], "level": None, "polygon": polygon}
+    record = {"rows": ROWS, "columns": COLUMNS_, "structures": [structure]}
+    code = outlines(record, FOREGROUND).vertebrae[0]
     mask = rasterise(polygon, ROWS, COLUMNS_)
     assert np.array_equal(rle.decode(code["counts"].decode(), ROWS, COLUMNS_), mask)
 

@@ -18,12 +18,13 @@ import tiny_films
 import torch
 import yaml
 from hypothesis import strategies
+from mmdet.models.dense_heads import YOLACTProtonet
 
 from lumbarflow import files, networks
 from lumbarflow.config import resolve
 from lumbarflow.errors import InputError
 from lumbarflow.files import read_grey
-from lumbarflow.networks import detection, semantic
+from lumbarflow.networks import detection, mask_rcnn, semantic
 from lumbarflow.networks.base import Settings
 from lumbarflow.predict.table import predict
 from lumbarflow.train import checkpoints, loop, run
@@ -420,6 +421,37 @@ def test_the_batch_is_chosen_once_where_none_is_given(data, tmp_path, monkeypatc
     resume(2)  # another machine: what was begun goes on
     train("small", data, tmp_path, batch_size=None, iterations=6)
     assert run.read_weights(tmp_path / "model.pth").settings.batch_size == 3
+
+
+def test_the_losses_of_yolact_are_of_full_precision(monkeypatch):
+    seen = []
+
+    def loss_by_feat(self, mask_preds, segm_preds, **others):
+        types = {tensor.dtype for tensor in (*mask_preds, segm_preds)}
+        seen.append((types, torch.is_autocast_enabled("cpu"), others))
+        return {}
+
+    monkeypatch.setattr(YOLACTProtonet, "loss_by_feat", loss_by_feat)
+    settings = Settings(
+        classes=["a", "b"],
+        foreground=["a"],
+        seed=1,
+        augmentation={},
+        normalisation=(128.0, 64.0),
+        **tiny_films.parameters()["network"],
+    )
+    head = networks.load("yolact").build(settings).mask_head
+    half = torch.ones(1, 2, 4, 4, dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        head.loss_by_feat([half[0]], half, batch_img_metas=[])
+    assert seen == [({torch.float32}, False, {"batch_img_metas": []})]
+
+
+def test_operators_for_the_cpu_alone_are_a_sentence_on_a_gpu(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(mask_rcnn, "device", lambda: torch.device("cuda"))
+    monkeypatch.setattr(mask_rcnn, "get_compiling_cuda_version", lambda: "not available")
+    with pytest.raises(InputError, match="mmcv was built for the CPU alone"):
+        train("mask_rcnn", data, tmp_path)
 
 
 def test_targets_of_a_detector_cover_what_the_masks_do(data, tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import errno
 import logging
 import os
@@ -255,6 +256,15 @@ def test_every_form_of_import_is_followed(package):
         before = digest_of(package, "one.py")
         change(rle_file)
         assert (digest_of(package, "one.py") != before) == matters, text
+
+
+def test_the_script_of_a_training_begins_nothing_where_it_is_imported():
+    # As the processes of several GPUs do.
+    imported, works = [], []
+    for node in ast.parse((SCRIPTS / "train.py").read_text(encoding="utf-8")).body:
+        (imported if isinstance(node, ast.Import | ast.ImportFrom) else works).append(node)
+    assert imported
+    assert [ast.unparse(node.test) for node in works] == ["__name__ == '__main__'"]
 
 
 @pytest.mark.parametrize("script", sorted(SCRIPTS.glob("*.py")), ids=lambda path: path.name)

@@ -159,6 +159,23 @@ def test_a_loss_that_stays_no_number_is_a_sentence(subsets, tmp_path, caplog):
     assert re.findall(r"with (\S+) times", caplog.text) == ["0.5", "0.25", "0.125"]
 
 
+class Steep(Small):
+    """The gradient of its second step is no number, though its loss is one."""
+
+    def losses(self, module, batch, settings):
+        found = super().losses(module, batch, settings)
+        if self.steps == 2:
+            found["steep"] = (0 * module.weight.sum()).sqrt()
+        return found
+
+
+def test_a_gradient_that_is_no_number_reaches_no_weights(subsets, tmp_path, caplog):
+    weights, history = fit(Steep(), subsets, tmp_path)  # a checkpoint follows the second step
+    assert "with 0.5 times the learning rate" in caplog.text
+    assert all(value.isfinite().all() for value in weights.values())
+    assert len(history.rows) == 6
+
+
 def test_of_two_checkpoints_the_readable_one_counts(subsets, tmp_path, caplog):
     straight, whole = fit(Small(), subsets, tmp_path / "straight")
     work = tmp_path / "damaged"
@@ -254,3 +271,20 @@ def shared_of_three(data, work):
     settings = run.make_settings(tiny_films.parameters(batch_size=3), SIZE, data()[0])
     history = History(work / "history.jsonl", settings.epochs, log)
     return run._fit(Small(never), data, settings, work, history, None)
+
+
+def test_a_full_memory_is_a_sentence_from_the_processes(data, tmp_path):
+    with pytest.raises(InputError, match=r"2 film\(s\) of 96 x 64 pixels, the share of one GPU"):
+        processes.run(2, partial(shared_without_memory, data, tmp_path))
+
+
+def shared_without_memory(data, work):
+    settings = run.make_settings(tiny_films.parameters(batch_size=4), SIZE, data()[0])
+    history = History(work / "history.jsonl", settings.epochs, log)
+    return run._fit(Small(full(0, 0)), data, settings, work, history, None)
+
+
+def test_a_batch_that_is_found_can_be_shared(tmp_path, monkeypatch):
+    monkeypatch.setattr(run.loop, "largest_batch", lambda *rest: 8)
+    assert run._batch_size(tmp_path, None, None, None, 3) == 9
+    assert run._batch_size(tmp_path, None, None, None, 2) == 9  # of the earlier run

@@ -31,8 +31,8 @@ from lumbarflow.config import (
 from lumbarflow.errors import InputError
 from lumbarflow.files import read_json
 from lumbarflow.gpu import present as gpu_present
-from lumbarflow.train.strength import strengthened
 from lumbarflow.prepare.folds import replicate_names
+from lumbarflow.train.strength import strengthened
 
 SCHEMA = Path(workflow.basedir) / "workflow" / "schemas" / "config.schema.yaml"
 STARTED = time.time()
@@ -65,7 +65,6 @@ SCORED = [
     "class_summary",
     "score_reliability",
 ]
-AUGMENTATION_MAXIMA = maxima(SCHEMA, "training.augmentation")
 # Tables of the rule `evaluate_measurements`.
 MEASURED = [
     "measurements",

@@ -95,11 +95,7 @@ rule compare:
         ),
         labelled=expand("<results>/predictions/{model}.parquet", model=config["models"]),
         measurements="<results>/measurements/annotation.parquet",
-        replicates=(
-            ["<results>/metrics/replicates.parquet"]
-            if config["training"].get("seeds")
-            else []
-        ),
+        replicates="<results>/metrics/replicates.parquet" if SEEDS else [],
         splits=ancient("<results>/splits.parquet"),
         records=ancient(published_records),
         digests=ancient(lambda wildcards: prepared("digests")),

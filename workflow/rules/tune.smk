@@ -31,6 +31,7 @@ rule tune_network:
             for key, value in config["networks"][wildcards.model].items()
             if key != "title"
         },
+        weights_file=lambda wildcards: weights_stamp(wildcards.model),
         training={key: config["training"][key] for key in ("seed", "augmentation")},
         maxima=AUGMENTATION_MAXIMA,
         classes=config["classes"],

@@ -16,6 +16,7 @@ from typing import Any
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+from .. import runs
 from ..files import read_json
 
 COLUMNS = {
@@ -136,7 +137,7 @@ def merged(table: pd.DataFrame | None, foreground: Sequence[str]) -> Any:
     if table is None:
         return None
     codes = [
-        {"size": [row.rle_height, row.rle_width], "counts": row.rle_counts.encode("ascii")}
+        runs.of_string(row.rle_counts, row.rle_height, row.rle_width)
         for row in table[table["class_name"].isin(foreground)].itertuples()
     ]
     return coco_mask.merge(codes) if codes else None

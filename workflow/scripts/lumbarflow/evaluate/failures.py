@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 from pycocotools import mask as coco_mask
 
+from .. import runs
 from ..annotate.ranking import dice, merged
 from ..prepare.masks import rasterise_window
 from .levels import MIN_IOU, level_steps
@@ -77,11 +78,11 @@ class Outlines:
         metal_in_bone: what both have in common.
     """
 
-    vertebrae: list[dict[str, Any]]
+    vertebrae: list[runs.Runs]
     levels: list[str | None]
-    bone: dict[str, Any]
-    implants: dict[str, Any]
-    metal_in_bone: dict[str, Any]
+    bone: runs.Runs
+    implants: runs.Runs
+    metal_in_bone: runs.Runs
 
 
 def outlines(record: Mapping[str, Any], foreground: Sequence[str]) -> Outlines:
@@ -89,10 +90,11 @@ def outlines(record: Mapping[str, Any], foreground: Sequence[str]) -> Outlines:
     size = record["rows"], record["columns"]
     drawn = [s for s in record["structures"] if s["class_name"] in foreground]
     others = [s for s in record["structures"] if s["class_name"] not in foreground]
-    vertebrae = [_encode(structure["polygon"], *size) for structure in drawn]
-    empty = coco_mask.frPyObjects({"size": list(size), "counts": [size[0] * size[1]]}, *size)
-    bone = coco_mask.merge([empty, *vertebrae])
-    implants = coco_mask.merge([empty, *(_encode(s["polygon"], *size) for s in others)])
+    vertebrae, metal = (
+        [runs.of_window(*rasterise_window(s["polygon"], *size), *size) for s in structures]
+        for structures in (drawn, others)
+    )
+    bone, implants = runs.union(vertebrae, *size), runs.union(metal, *size)
     return Outlines(
         vertebrae,
         [structure["level"] for structure in drawn],
@@ -135,7 +137,10 @@ def film_errors(
     Returns:
         Dictionaries with kind, level, instance_id and size.
     """
-    codes = [_code(row) for row in instances.itertuples()]
+    codes = [
+        runs.of_string(row.rle_counts, row.rle_height, row.rle_width)
+        for row in instances.itertuples()
+    ]
     area = np.array(coco_mask.area(codes) if codes else [], np.float64)
     kept = np.flatnonzero(area > 0)
     codes, area = [codes[k] for k in kept], area[kept]
@@ -336,23 +341,6 @@ def rank_films(
     table = table.sort_values("error_rank", ignore_index=True)[list(RANKING)].astype(RANKING)
     known = strata.drop(columns="patient_id").astype({"image_id": "string"})
     return table.merge(known, on="image_id", how="left")[[*RANKING, *STRATA]]
-
-
-def _encode(polygon: Any, rows: int, columns: int) -> dict[str, Any]:
-    """A polygon in run-length encoding, by the same pixels as :func:`rasterise`."""
-    top, left, window = rasterise_window(polygon, rows, columns)
-    # Run by run down each column of the film, as COCO counts.
-    edges = np.diff(np.pad(window.T.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    column, row = np.nonzero(edges)
-    bounds = (left + column) * rows + top + row
-    counts = np.diff(np.concatenate([[0], bounds, [rows * columns]]))
-    return coco_mask.frPyObjects(
-        {"size": [rows, columns], "counts": counts.tolist()}, rows, columns
-    )
-
-
-def _code(row: Any) -> dict[str, Any]:
-    return {"size": [int(row.rle_height), int(row.rle_width)], "counts": row.rle_counts.encode()}
 
 
 def _shared(

@@ -49,6 +49,8 @@ def segmentation_metrics(reference: np.ndarray, prediction: np.ndarray) -> dict[
 def binary_metrics(reference: np.ndarray, prediction: np.ndarray) -> dict[str, float]:
     """:func:`segmentation_metrics` of background and foreground, and the foreground's `dice`.
 
+    Dice is 2 |A and B| / (|A| + |B|); of two masks without a pixel, which agree, 1.
+
     Args:
         reference: H x W bool.
         prediction: H x W bool.
@@ -57,7 +59,12 @@ def binary_metrics(reference: np.ndarray, prediction: np.ndarray) -> dict[str, f
         ValueError: the shapes differ, or the masks are empty arrays.
     """
     _check_pair(reference, prediction)
-    return binary_metrics_from_counts(*_overlap(reference, prediction), reference.size)
+    return binary_metrics_from_counts(
+        np.count_nonzero(reference & prediction),
+        np.count_nonzero(reference),
+        np.count_nonzero(prediction),
+        reference.size,
+    )
 
 
 def binary_metrics_from_counts(
@@ -71,21 +78,13 @@ def binary_metrics_from_counts(
         n_predicted: pixels in the prediction.
         n_pixels: of the film.
     """
+    total = n_reference + n_predicted
     metrics = _metrics_from_counts(
         np.array([n_pixels - n_reference - n_predicted + n_both, n_both]),
         np.array([n_pixels - n_reference, n_reference]),
         np.array([n_pixels - n_predicted, n_predicted]),
     )
-    return metrics | {"dice": _ratio(2 * n_both, n_reference + n_predicted)}
-
-
-def dice(reference: np.ndarray, prediction: np.ndarray) -> float:
-    """Dice coefficient 2 |A and B| / (|A| + |B|) of two masks of one shape (bool).
-
-    Two masks without a pixel agree: 1.0 by definition.
-    """
-    both, n_reference, n_prediction = _overlap(reference, prediction)
-    return _ratio(2 * both, n_reference + n_prediction)
+    return metrics | {"dice": 2 * n_both / total if total else 1.0}
 
 
 def match_instances(overlaps: np.ndarray) -> np.ndarray:
@@ -124,21 +123,6 @@ def _metrics_from_counts(n: np.ndarray, t: np.ndarray, p: np.ndarray) -> dict[st
         "mean_iou": float(class_iou.mean()),
         "frequency_weighted_iou": float((t * class_iou).sum() / t.sum()),
     }
-
-
-def _overlap(reference: np.ndarray, prediction: np.ndarray) -> tuple[int, int, int]:
-    """Pixels in both masks, in the reference, and in the prediction."""
-    if reference.shape != prediction.shape:
-        raise ValueError(f"shapes differ: {reference.shape} and {prediction.shape}")
-    return (
-        np.count_nonzero(reference & prediction),
-        np.count_nonzero(reference),
-        np.count_nonzero(prediction),
-    )
-
-
-def _ratio(part: int, whole: int) -> float:
-    return part / whole if whole else 1.0
 
 
 def _check_pair(reference: np.ndarray, prediction: np.ndarray) -> None:

@@ -19,6 +19,9 @@ from ..train.films import TrainingFilms
 TARGET = 0.95
 """Share of the boxes that shall have an anchor with an IoU of at least one half (`coverage`)."""
 
+SMALLEST_SIDE = 2.0
+"""Pixels of the canvas; thinner boxes only disturb the box regression."""
+
 _IOU = 0.5
 # A place of a level. With fewer, screws and rods go without; more bring hardly a better fit. The
 # same for all films, so that heads fit the weights of an earlier training.
@@ -27,7 +30,6 @@ _DRAWS = 4  # changes of each film at random, beside the film itself
 _BOXES = 5000  # more do not change the shapes, but take their time
 _ROUNDS = 30
 _LOSS = 0.02  # of coverage, for which learnt anchors are not given up
-_SMALLEST_SIDE = 2.0  # pixels of the canvas, as for the targets of training
 
 
 def of_films(
@@ -94,7 +96,7 @@ def boxes_of(
                 if not len(points):  # behind a shutter
                     continue
                 box = np.concatenate([points.min(axis=0), points.max(axis=0)])
-                if (box[2:] - box[:2]).min() >= _SMALLEST_SIDE:
+                if (box[2:] - box[:2]).min() >= SMALLEST_SIDE:
                     boxes.append(box)
                     classes.append(polygon.class_index)
     return np.reshape(boxes, (-1, 4)).astype(np.float64), np.array(classes, np.int64)

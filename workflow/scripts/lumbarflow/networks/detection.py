@@ -30,7 +30,6 @@ from .base import Instance, Settings, device
 
 _LOG = logging.getLogger(__name__)
 
-_SMALLEST_SIDE = 2.0  # pixels of the canvas; thinner boxes only disturb the box regression
 _VALIDATION_SCORE = 0.3  # while the network is trained
 _THRESHOLDS = [round(0.05 * step, 2) for step in range(2, 15)]
 
@@ -196,7 +195,7 @@ def _truth(contours: list[tuple[int, np.ndarray]], size: tuple[int, int]) -> Ins
     for label, points in contours:
         mask = rasterise(points + 0.5, *size)  # whose pixel corners are at whole numbers
         rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
-        if len(rows) < _SMALLEST_SIDE or len(columns) < _SMALLEST_SIDE:
+        if len(rows) < anchors.SMALLEST_SIDE or len(columns) < anchors.SMALLEST_SIDE:
             continue
         boxes.append([columns[0], rows[0], columns[-1] + 1, rows[-1] + 1])
         labels.append(label)

@@ -1,9 +1,11 @@
 """Mask R-CNN (He et al. 2017), MMDetection's implementation with a feature pyramid."""
 
+from mmcv.ops import get_compiling_cuda_version
 from mmengine.config import Config
 
+from ..errors import InputError
 from .anchors import generator
-from .base import Settings
+from .base import Settings, device
 from .detection import DetectionNetwork, set_backbone, start_from
 
 _FULL_WIDTH = 256
@@ -11,6 +13,12 @@ _OBJECTS = 25  # of a film with many screws, where the training films have not b
 
 
 def _build(settings: Settings) -> Config:
+    if device().type == "cuda" and get_compiling_cuda_version() == "not available":
+        raise InputError(
+            "Mask R-CNN needs mmcv's operators for the GPU, but mmcv was built for the CPU alone: "
+            "install nvcc of PyTorch's CUDA version and build mmcv again (make setup), or set "
+            "training.gpu to never."
+        )
     model = start_from("mask_rcnn/mask-rcnn_r50_fpn_1x_coco.py")
     set_backbone(model, settings)
     width, slim = settings.width, settings.width < _FULL_WIDTH

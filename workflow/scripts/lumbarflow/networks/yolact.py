@@ -1,5 +1,9 @@
 """YOLACT (Bolya et al. 2019), MMDetection's implementation."""
 
+from typing import Any
+
+import torch
+from mmdet.models.dense_heads import YOLACTProtonet
 from mmengine.config import Config
 
 from .anchors import generator
@@ -8,6 +12,22 @@ from .detection import DetectionNetwork, set_backbone, start_from
 
 _FULL_WIDTH = 256
 _STRIDES = [8, 16, 32, 64, 128]
+
+
+class Protonet(YOLACTProtonet):
+    """MMDetection's mask head, its losses in full precision.
+
+    PyTorch refuses the cross-entropy of probabilities, of which the masks' loss is made, where
+    mixed precision is on: in half precision its gradient would not hold.
+    """
+
+    def loss_by_feat(
+        self, mask_preds: list[torch.Tensor], segm_preds: torch.Tensor, **others: Any
+    ) -> dict[str, Any]:
+        """The losses of the masks of a batch, by MMDetection's names."""
+        with torch.autocast(segm_preds.device.type, enabled=False):
+            masks = [mask.float() for mask in mask_preds]
+            return super().loss_by_feat(masks, segm_preds.float(), **others)
 
 
 def _build(settings: Settings) -> Config:
@@ -22,6 +42,7 @@ def _build(settings: Settings) -> Config:
         # Strides of any canvas instead of the stock 550 x 550 pixels.
         model.bbox_head.anchor_generator.strides = _STRIDES
         model.bbox_head.anchor_generator.pop("centers")
+    model.mask_head.type = Protonet
     model.mask_head.in_channels = width
     if width < _FULL_WIDTH:
         model.mask_head.proto_channels = (width, width, width, None, width, 32)

@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import cv2
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -58,7 +59,7 @@ def fit(
     settings, the films and the number of the epoch, so that on one machine's CPU a training that
     was interrupted ends with the weights of one that was not, bit for bit.
 
-    - A loss that is no number: back to the last checkpoint with half the learning rate.
+    - A loss or gradient that is no number: back to the last checkpoint with half the learning rate.
     - Memory runs out: the batch is worked through in smaller parts; the sum of their gradients is
       that of the whole batch, but for normalisation over the parts.
     - Several processes (see :mod:`.processes`) share each batch; the first validates and writes.
@@ -73,8 +74,8 @@ def fit(
         stop: may end the training early.
 
     Raises:
-        InputError: the loss diverges at lower rates, too, a single film does not fit the memory, or
-            a batch cannot be shared by the processes.
+        InputError: the loss diverges at lower rates, too, a single film does not fit the memory
+            (with several processes the share of one), or a batch cannot be shared by the processes.
     """
     if settings.batch_size % processes.world():
         raise InputError(
@@ -90,8 +91,8 @@ def fit(
             _return_slower(training, work, history)
             continue
         except (torch.OutOfMemoryError, MemoryError, RuntimeError) as error:
-            if not _is_out_of_memory(error) or processes.world() > 1:
-                raise  # the other processes would wait for this one
+            if not _is_out_of_memory(error):
+                raise
             _return_smaller(training, work, history)
             continue
         training.epoch += 1
@@ -130,6 +131,8 @@ def largest_batch(
             _step(training, _in_parts(network, 2 * fitting, examples), 0.0, _Clock())
         except torch.OutOfMemoryError:
             break
+        except FloatingPointError:
+            pass  # it fits: the training has its own ways with that
         finally:
             torch.cuda.set_per_process_memory_fraction(1.0)
             del training
@@ -266,6 +269,12 @@ def _return_slower(training: _Training, work: Path, history: History) -> None:
 
 
 def _return_smaller(training: _Training, work: Path, history: History) -> None:
+    if processes.world() > 1:  # the others wait for this one: they cannot go back together
+        raise InputError(
+            f"{training.part} film(s) of {training.settings.size[0]} x {training.settings.size[1]} "
+            "pixels, the share of one GPU, do not fit its memory: lower networks.<name>.batch_size "
+            "or networks.<name>.size."
+        ) from None
     smaller = -(-training.part // 2)
     if smaller < training.network.smallest_batch or smaller == training.part:
         raise InputError(
@@ -291,7 +300,7 @@ def _train_epoch(training: _Training, films: TrainingFilms, history: History) ->
     """One epoch and its row in the history.
 
     Raises:
-        FloatingPointError: a loss is no number.
+        FloatingPointError: a loss or gradient is no number.
     """
     settings, epoch = training.settings, training.epoch
     torch.manual_seed(settings.seed + epoch + 1)  # dropout and sampled regions, also if resumed
@@ -345,7 +354,11 @@ def _step(training: _Training, parts: list[Any], rate: float, clock: _Clock) -> 
         for name, value in losses.items():
             means[name] += float(value.detach()) * share
     training.scaler.unscale_(training.optimizer)
-    nn.utils.clip_grad_norm_(training.module.parameters(), _GRADIENT_NORM)
+    norm = nn.utils.clip_grad_norm_(training.module.parameters(), _GRADIENT_NORM)
+    # The scaler leaves such a step out. Without it the weights would be lost, and the next
+    # checkpoint with them. Processes share the gradient, and so agree.
+    if not training.scaler.is_enabled() and not math.isfinite(float(norm)):
+        raise FloatingPointError
     training.scaler.step(training.optimizer)
     training.scaler.update()
     if training.average is not None:
@@ -368,8 +381,14 @@ def _batches(training: _Training, films: TrainingFilms) -> Iterator[list[tuple[A
         sampler=share,
         num_workers=loader_workers(),
         collate_fn=partial(_in_parts, network, training.part),
+        worker_init_fn=_compute_alone,
     )
     return iter(loader) if loader_workers() else _ahead(iter(loader))
+
+
+def _compute_alone(worker: int) -> None:
+    # There is a worker a core, and OpenCV's threads do not survive the fork that makes it.
+    cv2.setNumThreads(0)
 
 
 def _in_parts(network: Network, size: int, examples: list[Any]) -> list[tuple[Any, float]]:

@@ -25,7 +25,9 @@ def run(count: int, work: Callable[[], Any]) -> Any:
     """Call `work` in `count` processes that compute together; the value of the first comes back.
 
     One process is this one. Several are started like torchrun's: each finds its place by
-    :func:`rank` and has a GPU of its own where there are any. They log to where this process logs.
+    :func:`rank` and has a GPU of its own where there are any. They share this one's CPU threads and
+    log to where it logs. They import the main module anew: a script does its work only where it is
+    `__main__`.
 
     Args:
         count: number of processes.
@@ -48,7 +50,8 @@ def run(count: int, work: Callable[[], Any]) -> Any:
             start_method="spawn",
         )
         try:
-            return elastic_launch(config, _worker)(work, _log_files(), Path(folder))[0]
+            threads = max(1, torch.get_num_threads() // count)
+            return elastic_launch(config, _worker)(work, _log_files(), Path(folder), threads)[0]
         except ChildFailedError:
             said = Path(folder) / _ERROR
             if not said.exists():
@@ -80,8 +83,9 @@ def _log_files() -> list[str]:
     return [h.baseFilename for h in handlers if isinstance(h, logging.FileHandler)]
 
 
-def _worker(work: Callable[[], Any], log_files: list[str], folder: Path) -> Any:
+def _worker(work: Callable[[], Any], log_files: list[str], folder: Path, threads: int) -> Any:
     number = int(os.environ["RANK"])
+    torch.set_num_threads(threads)
     # The first one tells of the progress.
     handlers = [logging.StreamHandler(), *map(partial(logging.FileHandler, mode="a"), log_files)]
     logging.basicConfig(

@@ -98,8 +98,9 @@ def train(
         start = {name: previous[name] for name in ("state_dict", "seen")}
         start["anchors"] = previous["settings"]["anchors"]
         checkpoints.save(folder / checkpoints.START, start)
+    count = max(1, min(gpus, torch.cuda.device_count()))
     if parameters["network"]["batch_size"] is None:
-        found = _batch_size(folder, network, subsets[0], settings)
+        found = _batch_size(folder, network, subsets[0], settings, count)
         settings = make_settings(parameters, size, subsets[0], found)
     start = checkpoints.load(folder / checkpoints.START) or {}
     found = network.anchors(subsets[0], settings, start.get("anchors"))
@@ -115,7 +116,6 @@ def train(
     )
     board = TensorBoard(outputs["weights"].parent / "tensorboard")
     history = History(folder / "history.jsonl", settings.epochs, log, board)
-    count = max(1, min(gpus, torch.cuda.device_count()))
     state = processes.run(count, partial(_fit, network, load, settings, folder, history, stop))
     history.rows = checkpoints.latest(folder)["history"]
     module = network.build(settings)
@@ -307,12 +307,16 @@ def _plain(settings: Settings) -> dict[str, Any]:
 
 
 def _batch_size(
-    folder: Path, network: Network, train: films.TrainingFilms, settings: Settings
+    folder: Path, network: Network, train: films.TrainingFilms, settings: Settings, count: int
 ) -> int:
-    """What fits the memory, found once: a resumed training goes on with the same batches."""
+    """What fits the memory, found once: a resumed training goes on with the same batches.
+
+    Rounded up to a multiple of `count`, the number of GPUs that share it.
+    """
     path = folder / "batch_size.json"
     if not path.exists():
-        write_json(path, loop.largest_batch(network, train, settings))
+        found = loop.largest_batch(network, train, settings)
+        write_json(path, -(-found // count) * count)
     return read_json(path)
 
 
