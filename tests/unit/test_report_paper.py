@@ -1,6 +1,7 @@
 """What a run offers a paper: tables, methods, checklists; from a small made-up results folder."""
 
 import re
+import shutil
 import string
 from pathlib import Path
 
@@ -42,7 +43,12 @@ def configuration(**keys):
     return resolve(keys, schema, ROOT / "config/presets", networks.available())
 
 
-def write_results(folder, models=MODELS, classes=True, known=True):
+def tested():
+    """The patient of each test film."""
+    return {f"img-{n:02d}": f"pat-{n // 2:02d}" for n in range(FILMS - TEST, FILMS)}
+
+
+def write_results(folder):
     """Sixty films of thirty patients, the last twenty-four of twelve of them for testing."""
     ids = [f"img-{n:02d}" for n in range(FILMS)]
     patients = [f"pat-{n // 2:02d}" for n in range(FILMS)]
@@ -53,7 +59,7 @@ def write_results(folder, models=MODELS, classes=True, known=True):
             "study_id": [f"std-{n}" for n in range(FILMS + 2)],
             "rows": 2500,
             "columns": 1200,
-            "pixel_spacing_mm": [0.15 if known else None] * (FILMS + 2),
+            "pixel_spacing_mm": 0.15,
             "status": ["accepted"] * FILMS + ["rejected"] * 2,
             "reason": [None] * FILMS + ["not_lateral", "transfer_syntax_not_readable: HTJ2K"],
             "modality": "DX",
@@ -82,22 +88,21 @@ def write_results(folder, models=MODELS, classes=True, known=True):
     scores = [
         {"model": model, "metric": metric, "mean": mean, "ci_low": mean - 0.01, "n": TEST}
         | {"ci_high": mean + 0.01}
-        for model in models
+        for model in MODELS
         for metric in METRICS
         for mean in [rng.uniform(0.8, 0.95)]
     ]
     write_table(folder / "metrics/summary.parquet", pd.DataFrame(scores))
-    if classes:
-        kinds = [("dice", "fraction"), ("surface_dice", "mm"), ("hausdorff_95", "mm")]
-        rows = [
-            (model, name, metric, unit, 0.5 + place / 10, 0.45, 0.95, TEST - place)
-            for place, model in enumerate(models)
-            for name in [*CLASSES, "foreground"]
-            for metric, unit in kinds + [("recognition_rate", "fraction")] * (name == "foreground")
-        ]
-        table = pd.DataFrame(rows, columns=list(CLASS_SUMMARY)).astype(CLASS_SUMMARY)
-        write_table(folder / "metrics/class_summary.parquet", table)
-    for model in models:
+    kinds = [("dice", "fraction"), ("surface_dice", "mm"), ("hausdorff_95", "mm")]
+    rows = [
+        (model, name, metric, unit, 0.5 + place / 10, 0.45, 0.95, TEST - place)
+        for place, model in enumerate(MODELS)
+        for name in [*CLASSES, "foreground"]
+        for metric, unit in kinds + [("recognition_rate", "fraction")] * (name == "foreground")
+    ]
+    table = pd.DataFrame(rows, columns=list(CLASS_SUMMARY)).astype(CLASS_SUMMARY)
+    write_table(folder / "metrics/class_summary.parquet", table)
+    for model in MODELS:
         semantic = FAMILIES[model] == "semantic"
         settings = {
             **{"backbone": "resnet50", "size": [2528, 1216], "batch_size": 2, "weights": None},
@@ -114,7 +119,7 @@ def write_results(folder, models=MODELS, classes=True, known=True):
             else {"score_threshold": 0.35},
         }
         write_json(folder / f"models/{model}/run.json", record)
-    write_compared(folder, models, dict(zip(ids[-TEST:], patients[-TEST:], strict=True)))
+    write_compared(folder, MODELS, tested())
 
 
 def made(folder, models=MODELS, titles=TITLES, config=None):
@@ -126,6 +131,12 @@ def results(tmp_path_factory):
     folder = tmp_path_factory.mktemp("paper")
     write_results(folder)
     return folder
+
+
+@pytest.fixture
+def copy(results, tmp_path):
+    """The results, to be changed."""
+    return shutil.copytree(results, tmp_path / "copy")
 
 
 @pytest.fixture(scope="module")
@@ -249,7 +260,7 @@ def test_methods_tell_the_numbers_of_the_run(texts):
         "30 training films of 15 patients, 6 validation films of 3 patients and 24 test films of "
         "12 patients; every patient is in one subset only",
         "U-Net (Ronneberger et al. 2015, segmentation-models-pytorch, ResNet-50)",
-        "canvas of 2528 x 1216",
+        "canvas of 2528 × 1216",
         "rotation by up to 8° either way, scaling by up to 12%.",
         "first 8% of the steps",
         "Mask R-CNN score 0.35",
@@ -261,7 +272,7 @@ def test_methods_tell_the_numbers_of_the_run(texts):
     ):
         assert part in text, part
     assert (
-        "| Mask R-CNN | ResNet-50 | 32.50 | 2528 x 1216 | 2 | 4,000 | 0.0005 | 7 of 9 | 0.912 |"
+        "| Mask R-CNN | ResNet-50 | 32.50 | 2528 × 1216 | 2 | 4,000 | 0.0005 | 7 of 9 | 0.912 |"
         in (text)
     )
 
@@ -292,13 +303,14 @@ def test_every_item_has_an_answer_or_is_left_to_the_authors(results, texts):
 
 def test_patients_of_each_subset_are_described(results):
     told = answers(made(results))["patients"]
-    assert "training: 30 films of 15 patients, patients 8 female, 7 male, age 61 years" in told
+    assert "Training: 30 films of 15 patients, 8 female, 7 male, age 61 years" in told
     assert "Implants are outlined on 30 of 60 annotated films." in told
 
 
-def test_a_single_network_without_class_table(tmp_path):
-    write_results(tmp_path, ["unet"], classes=False)
-    found = paper_texts(made(tmp_path, ["unet"]))
+def test_a_single_network_without_class_table(copy):
+    write_compared(copy, ["unet"], tested())
+    (copy / "metrics/class_summary.parquet").unlink()
+    found = paper_texts(made(copy, ["unet"]))
     assert found["table2.md"] == "There are no scores by class.\n"
     assert found["table2.tex"].startswith("% ")
     assert "nothing to be compared with" in found["comparisons.md"]
@@ -310,26 +322,37 @@ def test_a_single_network_without_class_table(tmp_path):
     assert OPEN in next(line for line in found["checklist.md"].splitlines() if "| 38 |" in line)
 
 
-def test_an_empty_class_table_and_unknown_values(tmp_path):
-    write_results(tmp_path, ["unet", "yolact"], known=False)
-    path = tmp_path / "metrics/class_summary.parquet"
+def test_an_empty_class_table_and_unknown_values(copy):
+    path = copy / "metrics/class_summary.parquet"
     write_table(path, pd.read_parquet(path).iloc[:0])
-    manifest = pd.read_parquet(tmp_path / "images/manifest.parquet")
-    unknown = manifest.assign(patient_sex=None, patient_age_years=None, modality=None)
-    write_table(tmp_path / "images/manifest.parquet", unknown)
-    found = paper_texts(made(tmp_path, ["yolact", "unet"]))
+    manifest = pd.read_parquet(copy / "images/manifest.parquet")
+    names = ["patient_sex", "patient_age_years", "modality", "pixel_spacing_mm"]
+    write_table(copy / "images/manifest.parquet", manifest.assign(**dict.fromkeys(names)))
+    found = paper_texts(made(copy, ["yolact", "unet"]))
     assert found["table2.md"] == "There are no scores by class.\n"
     assert "spacing" not in found["methods.md"] and "modality" not in found["methods.md"]
     assert "The pixel spacing of 60 annotated films is not known" in found["checklist.md"]
     assert not re.search(r"\bnan\b|<NA>|None\b(?!:)", " ".join(found.values()))
 
 
-def test_seeds_and_folds_are_told_where_there_are_any(results, tmp_path):
-    write_results(tmp_path, ["unet", "yolact"])
-    write_replicates(tmp_path, replicates(["unet", "yolact"]), ["unet", "yolact"])
+def test_seeds_and_folds_are_told_where_there_are_any(copy):
+    write_replicates(copy, replicates(["unet", "yolact"]), ["unet", "yolact"])
     asked = configuration(training={"seeds": [2, 3], "folds": 3})
-    found = paper_texts(made(tmp_path, ["unet", "yolact"], config=asked))
+    found = paper_texts(made(copy, ["unet", "yolact"], config=asked))
+    assert "tested for 1 pair of networks and" in found["methods.md"]
     assert "with 3 seeds on the same films and in 3-fold cross-validation" in found["methods.md"]
+
+
+def test_merged_drawings_count_each_annotator(copy):
+    merged = {"class_name": "lumbar_vertebra", "level": "L1", "annotator": "all"}
+    drawings = [{"annotator": name, "structures": []} for name in ("one", "other")]
+    record = {"image_id": "img-59", "structures": [merged], "drawings": drawings}
+    write_json(copy / "annotations/records/img-59.json", record)
+    run = made(copy)
+    assert set(run.annotators["annotator"]) == {"somebody", "one", "other"}
+    assert (
+        "127 structures on 24 test films, drawn by 3 annotators" in answers(run)["test_reference"]
+    )
 
 
 def test_an_archive_and_several_annotation_files_are_described(results):
@@ -347,13 +370,15 @@ def test_an_archive_and_several_annotation_files_are_described(results):
     assert "imulated" not in text and "mine.csv" not in text and "a.json" not in text
 
 
-def test_what_is_missing_is_told_in_a_sentence(tmp_path):
-    write_results(tmp_path, ["unet"])
-    with pytest.raises(InputError, match="no scores"):
-        made(tmp_path, ["unet", "yolact"])
-    (tmp_path / "models/unet/run.json").unlink()
+def test_what_is_missing_is_told_in_a_sentence(copy):
+    with pytest.raises(InputError, match="The network segformer has no scores"):
+        made(copy, ["unet", "segformer"])
+    (copy / "models/unet/run.json").write_text("{")
+    with pytest.raises(InputError, match=r"run\.json is not JSON"):
+        made(copy, ["unet"])
+    (copy / "models/unet/run.json").unlink()
     with pytest.raises(InputError, match=r"run\.json is missing"):
-        made(tmp_path, ["unet"])
+        made(copy, ["unet"])
 
 
 def test_long_tables_go_over_pages_and_short_ones_do_not():

@@ -11,6 +11,7 @@ import pandas as pd
 
 from ..annotate.records import read_record
 from ..errors import InputError
+from ..evaluate.statistics import FAMILIES
 from ..evaluate.tables import paper_order
 from ..files import read_json, write_text
 from . import paper_tables
@@ -24,7 +25,7 @@ FILES = (
     *("table1.md", "table1.tex", "table2.md", "table2.tex", "comparisons.md", "comparisons.tex"),
     *("methods.md", "checklist.md"),
 )
-_STRUCTURE = ("class_name", "level", "annotator", "origin")
+_STRUCTURE = ("class_name", "level", "origin")
 
 
 def write_paper(
@@ -78,6 +79,9 @@ def read_run(
                 f"The network {model} has no scores in metrics/summary.parquet: run the workflow "
                 f"again, or take {model} out of `models`."
             )
+    compared = read_table(results / "metrics/comparisons.parquet")
+    shown = [*names, *FAMILIES]
+    structures, annotators = _drawn(results / "annotations/records", splits["image_id"])
     training = config["training"]
     further = training.get("seeds") or training.get("folds")
     classes = results / "metrics/class_summary.parquet"
@@ -89,10 +93,11 @@ def read_run(
         audit=read_table(results / "images/deidentification.parquet"),
         findings=read_table(results / "annotations/qc.parquet"),
         agreement=read_table(results / "annotations/agreement.parquet"),
-        structures=_structures(results / "annotations/records", splits["image_id"]),
+        structures=structures,
+        annotators=annotators,
         runs={model: _run_json(results / f"models/{model}/run.json") for model in names},
         summary=summary,
-        compared=read_table(results / "metrics/comparisons.parquet"),
+        compared=compared[compared["a"].isin(shown) & compared["b"].isin(shown)],
         errors=read_table(results / "metrics/errors.parquet"),
         classes=read_table(classes) if classes.exists() else None,
         replicates=read_table(results / "metrics/replicate_summary.parquet") if further else None,
@@ -127,12 +132,20 @@ def _both(name: str, tables: Sequence[Table], otherwise: str) -> dict[str, str]:
     }
 
 
-def _structures(records: Path, films: Sequence[str]) -> pd.DataFrame:
-    rows = []
+def _drawn(records: Path, films: Sequence[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`structures` and `annotators` of :class:`.paper_methods.Run`."""
+    structures, annotators = [], set()
     for image_id in films:
-        for structure in read_record(records / f"{image_id}.json")["structures"]:
-            rows.append((image_id, *(structure.get(name) for name in _STRUCTURE)))
-    return pd.DataFrame(rows, columns=["image_id", *_STRUCTURE], dtype="string")
+        record = read_record(records / f"{image_id}.json")
+        # What is merged from several drawings need not name who drew it.
+        for drawing in record.get("drawings") or record["structures"]:
+            annotators.add((image_id, drawing["annotator"]))
+        for structure in record["structures"]:
+            structures.append((image_id, *(structure.get(name) for name in _STRUCTURE)))
+    return tuple(
+        pd.DataFrame(rows, columns=["image_id", *columns], dtype="string")
+        for rows, columns in ((structures, _STRUCTURE), (sorted(annotators), ["annotator"]))
+    )
 
 
 def _run_json(path: Path) -> dict[str, Any]:

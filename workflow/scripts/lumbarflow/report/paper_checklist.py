@@ -17,7 +17,7 @@ from ..evaluate.statistics import POWER
 from ..evaluate.tables import TABLE1_ROWS
 from . import paper_methods as told
 from .comparison import KIND_TITLES, METRIC, SCORES
-from .paper_methods import SUBSETS, Run, count, listed, spread, words
+from .paper_methods import SUBSETS, Run, count, listed, words
 from .paper_tables import markdown_text
 
 OPEN = "to be answered by the authors"
@@ -166,15 +166,15 @@ def answers(run: Run) -> dict[str, str]:
         "architectures": told.architectures,
         "software": told.software,
         "beginning": told.beginning,
-        "training": (told.schedule, told.augmentation, _settings),
+        "training": (told.losses, told.schedule, told.augmentation, _settings),
         "selection": (told.selection, told.thresholds),
         "ensembles": _ensembles,
         "evaluation": told.evaluation,
         "statistics": (told.intervals, told.tests),
-        "robustness": _robustness,
+        "robustness": (_strata, told.replicates),
         "internal": _internal,
         "patients": _patients,
-        "performance": _performance,
+        "performance": (_performance, _strata),
         "precision": _precision,
         "failures": _failures,
         "protocol": _protocol,
@@ -217,11 +217,11 @@ def _statement(run: Run) -> str:
 
 def _missing(run: Run) -> str:
     films = run.annotated
-    sentences = [
-        f"{count(len(run.accepted) - len(run.splits), 'accepted film')} without a reference "
-        "annotation took no part.",
-        "Means by class leave out films that neither show nor predict the class.",
-    ]
+    sentences = ["Means by class leave out films that neither show nor predict the class."]
+    left = len(run.accepted) - len(run.splits)
+    if left:
+        films_left = count(left, "accepted film")
+        sentences.insert(0, f"{films_left} without a reference annotation took no part.")
     spacing = films.get("pixel_spacing_mm", pd.Series(np.nan, films.index))
     unknown = int(spacing.isna().sum())
     if unknown:
@@ -233,7 +233,7 @@ def _missing(run: Run) -> str:
 
 
 def _annotators(run: Run) -> str:
-    people = count(run.structures["annotator"].nunique(), "annotator")
+    people = count(run.annotators["annotator"].nunique(), "annotator")
     if run.synthetic and not run.config["annotations"]["via"]:
         return f"{people}, simulated."
     return f"{people}. {_and_authors('their qualification and preparation')}"
@@ -242,7 +242,7 @@ def _annotators(run: Run) -> str:
 def _test_reference(run: Run) -> str:
     test = run.splits.loc[run.splits["subset"] == "test", "image_id"]
     structures = run.structures[run.structures["image_id"].isin(test)]
-    people = structures["annotator"].nunique()
+    people = run.annotators.loc[run.annotators["image_id"].isin(test), "annotator"].nunique()
     return (
         f"{count(len(structures), 'structure')} on {count(len(test), 'test film')}, drawn by "
         f"{count(people, 'annotator')} in the same way as on the other films."
@@ -263,8 +263,8 @@ def _sample(run: Run) -> str:
         low, high = f"{found.min():.2f}", f"{found.max():.2f}"
         parts.append(
             f"With these, a difference of {low if low == high else f'{low} to {high}'} percentage "
-            f"points of {SCORES[METRIC]} between two networks is found with a power of "
-            f"{100 * POWER:g}%."
+            f"points of {SCORES[METRIC]} between two networks would be found with a power of "
+            f"{100 * POWER:g}%, by the spread observed and in a single test."
         )
     return " ".join([*parts, _and_authors("why this size was chosen")])
 
@@ -277,15 +277,14 @@ def _ensembles(run: Run) -> str:
     return "None: every network predicts by itself."
 
 
-def _robustness(run: Run) -> str:
+def _strata(run: Run) -> str:
     compared = run.compared
     found = [
         words(stratum)
         for stratum in compared["stratum"].unique()
         if stratum != "all" and compared.loc[compared["stratum"] == stratum, "value"].nunique() > 1
     ]
-    sentences = [f"Differences between networks are given by {listed(found)}."] if found else []
-    return " ".join([*sentences, told.replicates(run)]).strip()
+    return f"Differences between networks are given by {listed(found)}." if found else ""
 
 
 def _internal(run: Run) -> str:
@@ -298,21 +297,21 @@ def _internal(run: Run) -> str:
 
 def _by_subset(run: Run, tell: Callable[[pd.DataFrame], str]) -> str:
     films = run.annotated
-    return "; ".join(
-        f"{name}: {text}"
+    text = "; ".join(
+        f"{name}: {told_of}"
         for subset, name in SUBSETS.items()
-        if (text := tell(films[films["subset"] == subset]))
+        if (told_of := tell(films[films["subset"] == subset]))
     )
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def _patients(run: Run) -> str:
     def tell(films: pd.DataFrame) -> str:
-        told_of = told.characteristics(films).replace("; ", ", ")
         number = f"{count(len(films), 'film')} of "
         number += count(films["patient_id"].nunique(), "patient")
-        return f"{number}, {told_of}" if told_of else number
+        return ", ".join(filter(None, [number, told.characteristics(films)]))
 
-    return f"{_by_subset(run, tell)}. {_treatments(run)}".strip()
+    return f"{_by_subset(run, tell)} {_treatments(run)}".strip()
 
 
 def _performance(run: Run) -> str:
@@ -395,15 +394,8 @@ def _input(run: Run) -> str:
 
 
 def _alike(run: Run) -> str:
-    def tell(films: pd.DataFrame) -> str:
-        rows = spread(films.get("rows"), "{:.0f}")
-        return ", ".join(
-            filter(None, [f"{rows} rows" if rows else "", told.characteristics(films)])
-        )
-
-    text = _by_subset(run, lambda films: tell(films).replace("; ", ", "))
     same = "All subsets come from one source by the same criteria."
-    return f"{same} {text[:1].upper()}{text[1:]}." if text else same
+    return f"{same} {_by_subset(run, told.characteristics)}".strip()
 
 
 def _numbers(run: Run) -> str:
@@ -417,8 +409,7 @@ def _numbers(run: Run) -> str:
         number += count(films["patient_id"].nunique(), "patient")
         return f"{number} ({each})" if each else number
 
-    text = _by_subset(run, tell)
-    return f"{text[:1].upper()}{text[1:]}."
+    return _by_subset(run, tell)
 
 
 def _model(run: Run) -> str:

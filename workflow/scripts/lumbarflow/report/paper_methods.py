@@ -53,8 +53,9 @@ class Run:
         titles: display name of each network, in the order of the tables.
         manifest, splits, audit, findings, agreement: the tables `images/manifest`, `splits`,
             `images/deidentification`, `annotations/qc` and `annotations/agreement`.
-        structures: an annotated structure of a film of `splits`: image_id, class_name, level,
-            annotator, origin.
+        structures: a structure of the reference on a film of `splits`: image_id, class_name, level,
+            origin.
+        annotators: a film and an annotator who drew on it: image_id, annotator.
         runs: `run.json` of each network.
         summary, compared, errors: the tables of the metrics `summary`, `comparisons`, `errors`.
         classes: `class_summary`; None where there is none.
@@ -70,6 +71,7 @@ class Run:
     findings: pd.DataFrame
     agreement: pd.DataFrame
     structures: pd.DataFrame
+    annotators: pd.DataFrame
     runs: Mapping[str, Mapping[str, Any]]
     summary: pd.DataFrame
     compared: pd.DataFrame
@@ -109,7 +111,10 @@ def methods(run: Run) -> str:
         ("Networks", [architectures(run), beginning(run)]),
         (
             "Training",
-            [preprocessing(run), augmentation(run), schedule(run), selection(run), thresholds(run)],
+            [
+                *(preprocessing(run), augmentation(run), losses(run), schedule(run)),
+                *(selection(run), thresholds(run)),
+            ],
         ),
         ("Evaluation", [evaluation(run)]),
         ("Statistics", [intervals(run), tests(run), replicates(run)]),
@@ -192,22 +197,22 @@ def properties(run: Run) -> str:
             f"({spread(known, '{:.3f}')} mm)."
         )
     people = characteristics(films)
-    return " ".join([*told, *([f"At the examination: {people}."] if people else [])])
+    return " ".join([*told, *([f"The patients: {people}."] if people else [])])
 
 
 def characteristics(films: pd.DataFrame) -> str:
-    """Sex (a patient each) and age (a film each), as far as the manifest tells them."""
+    """Sex (of patients) and age (at each film), as far as the manifest tells them."""
     told = []
     sexes = films.dropna(subset="patient_sex") if "patient_sex" in films else films.iloc[:0]
     if len(sexes):
         numbers = sexes.drop_duplicates("patient_id")["patient_sex"].value_counts()
         words = {"F": "female", "M": "male", "O": "other"}
         each = ", ".join(f"{numbers[key]:,} {words[key]}" for key in words if key in numbers)
-        told.append(f"patients {each}")
+        told.append(each)
     ages = spread(films.get("patient_age_years"), "{:.0f}")
     if ages:
         told.append(f"age {ages} years")
-    return "; ".join(told)
+    return ", ".join(told)
 
 
 def deidentification(run: Run) -> str:
@@ -241,7 +246,7 @@ def reference(run: Run) -> str:
     each = ", ".join(
         f"{words(name)} {numbers[name]:,}" for name in run.config["classes"] if name in numbers
     )
-    people = structures["annotator"].nunique()
+    people = run.annotators["annotator"].nunique()
     if run.synthetic and not run.config["annotations"]["via"]:
         who = f"by {count(people, 'simulated annotator')} from the known anatomy"
     else:
@@ -351,10 +356,10 @@ def beginning(run: Run) -> str:
 def preprocessing(run: Run) -> str:
     """What the networks see."""
     canvases = {tuple(record["settings"]["size"]) for record in run.runs.values()}
-    sizes = listed(f"{rows} x {columns}" for rows, columns in sorted(canvases))
+    sizes = listed(f"{rows} × {columns}" for rows, columns in sorted(canvases))
     return (
         f"Films (8-bit grey) were scaled with their aspect ratio kept to a canvas of {sizes} "
-        "(rows x columns) pixels, padded with black, equalised by contrast-limited adaptive "
+        "(rows × columns) pixels, padded with black, equalised by contrast-limited adaptive "
         "histogram equalisation, and normalised by mean and standard deviation of the training "
         "films."
     )
@@ -374,6 +379,20 @@ def augmentation(run: Run) -> str:
         f"in every epoch: {changes}."
         for changes, names in of.items()
     )
+
+
+def losses(run: Run) -> str:
+    """What is minimised."""
+    families = {family(model) for model in run.runs}
+    told = []
+    if "semantic" in families:
+        told.append(
+            "The loss of semantic networks is the sum of cross-entropy, of every pixel and class, "
+            "and soft Dice."
+        )
+    if "instance" in families:
+        told.append("The losses of instance networks are those of their implementation.")
+    return " ".join(told)
 
 
 def schedule(run: Run) -> str:
@@ -543,7 +562,7 @@ def settings_table(run: Run) -> Table:
                 Cell(run.titles[model]),
                 Cell(_BACKBONES.get(settings["backbone"], settings["backbone"])),
                 Cell(f"{record['parameters'] / 1e6:.2f}"),
-                Cell(" x ".join(map(str, settings["size"]))),
+                Cell(" × ".join(map(str, settings["size"]))),
                 Cell(f"{settings['batch_size']}"),
                 Cell(f"{record['iterations']:,}"),
                 Cell(f"{settings['learning_rate']:g}"),

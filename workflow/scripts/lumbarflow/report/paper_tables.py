@@ -12,7 +12,6 @@ import pandas as pd
 
 from ..evaluate.film import FOREGROUND
 from ..evaluate.scores import ALL
-from ..evaluate.statistics import FAMILIES
 from ..evaluate.strata import STRATA
 from ..evaluate.tables import TABLE1_ROWS
 from .comparison import METRIC, SCORES, STRATUM_TITLES
@@ -212,13 +211,11 @@ def comparison_tables(compared: pd.DataFrame, titles: Mapping[str, str]) -> list
 
     Args:
         compared: `metrics/comparisons`.
-        titles: display name of each network.
+        titles: display name of each network that is in it.
 
     Returns:
         The tables that there is something for; none of a single network.
     """
-    shown = [*titles, *FAMILIES]
-    compared = compared[compared["a"].isin(shown) & compared["b"].isin(shown)]
     names = dict(titles) | {"semantic": "Semantic", "instance": "Instance"}
     whole = compared[compared["stratum"] == "all"]
     header = ["95% interval", "Effect size", "p", "p (Holm)"]
