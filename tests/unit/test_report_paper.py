@@ -43,7 +43,7 @@ def configuration(**keys):
     return resolve(keys, schema, ROOT / "config/presets", networks.available())
 
 
-def tested():
+def of_test_films():
     """The patient of each test film."""
     return {f"img-{n:02d}": f"pat-{n // 2:02d}" for n in range(FILMS - TEST, FILMS)}
 
@@ -119,7 +119,7 @@ def write_results(folder):
             else {"score_threshold": 0.35},
         }
         write_json(folder / f"models/{model}/run.json", record)
-    write_compared(folder, MODELS, tested())
+    write_compared(folder, MODELS, of_test_films())
 
 
 def made(folder, models=MODELS, titles=TITLES, config=None):
@@ -268,7 +268,7 @@ def test_methods_tell_the_numbers_of_the_run(texts):
         "2,000 samples, seed 1",
         "torch 2.8.0",
         "pandas 3.1.0",
-        "Training took 7.5 hours in all (CUDA)",
+        "It took 7 h 30 min in all (CUDA)",
     ):
         assert part in text, part
     assert (
@@ -308,7 +308,7 @@ def test_patients_of_each_subset_are_described(results):
 
 
 def test_a_single_network_without_class_table(copy):
-    write_compared(copy, ["unet"], tested())
+    write_compared(copy, ["unet"], of_test_films())
     (copy / "metrics/class_summary.parquet").unlink()
     found = paper_texts(made(copy, ["unet"]))
     assert found["table2.md"] == "There are no scores by class.\n"
@@ -335,12 +335,32 @@ def test_an_empty_class_table_and_unknown_values(copy):
     assert not re.search(r"\bnan\b|<NA>|None\b(?!:)", " ".join(found.values()))
 
 
+def test_a_single_test_film_has_no_intervals(copy):
+    splits = pd.read_parquet(copy / "splits.parquet")
+    others = (splits["subset"] == "test") & (splits["image_id"] != "img-59")
+    write_table(copy / "splits.parquet", splits[~others])
+    found = paper_texts(made(copy))
+    assert "1 test film of 1 patient, in percent." in found["table1.md"]
+    for name in ("table1.md", "table2.md"):
+        assert "there are no intervals" in found[name] and "–9" not in found[name]
+    assert "bootstrap" not in found["methods.md"]
+    assert "95% interval" not in found["checklist.md"].split("| 37 |")[1].splitlines()[0]
+
+
 def test_seeds_and_folds_are_told_where_there_are_any(copy):
     write_replicates(copy, replicates(["unet", "yolact"]), ["unet", "yolact"])
     asked = configuration(training={"seeds": [2, 3], "folds": 3})
     found = paper_texts(made(copy, ["unet", "yolact"], config=asked))
     assert "tested for 1 pair of networks and" in found["methods.md"]
     assert "with 3 seeds on the same films and in 3-fold cross-validation" in found["methods.md"]
+
+
+def test_thresholds_that_are_set_are_not_said_to_be_chosen(results):
+    config = configuration(predict={"score_threshold": 0.3})
+    text = paper_texts(made(results, config=config))["methods.md"]
+    assert "Thresholds were set: Mask R-CNN score 0.3; YOLACT score 0.3." in text
+    assert "score 0.35" not in text
+    assert "validation films: U-Net probability lumbar vertebra 0.45, sacral" in text
 
 
 def test_merged_drawings_count_each_annotator(copy):

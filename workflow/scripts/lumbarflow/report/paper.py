@@ -111,7 +111,7 @@ def paper_texts(run: Run) -> dict[str, str]:
     foreground = run.config["evaluation"]["foreground"]
     of_classes = None
     if run.classes is not None:
-        of_classes = paper_tables.table2(run.classes, run.titles, foreground)
+        of_classes = paper_tables.table2(run.classes, run.titles, foreground, patients)
     first = paper_tables.table1(run.summary, run.titles, films, patients)
     compared = paper_tables.comparison_tables(run.compared, run.titles)
     alone = "There is one network: it has nothing to be compared with."

@@ -290,8 +290,8 @@ def _strata(run: Run) -> str:
 def _internal(run: Run) -> str:
     films, patients = run.size("test")
     return (
-        f"{count(films, 'test film')} of {count(patients, 'patient')} from the same source, seen "
-        "neither in training nor in the choice of weights and thresholds."
+        f"{count(films, 'test film')} of {count(patients, 'patient')} from the same source, used "
+        "neither in training nor for the choice of weights and thresholds."
     )
 
 
@@ -316,33 +316,30 @@ def _patients(run: Run) -> str:
 
 def _performance(run: Run) -> str:
     by = run.summary.set_index(["metric", "model"])
-    each = []
-    for model, title in run.titles.items():
-        mean, low, high = (
-            100 * float(by.loc[(METRIC, model), column]) for column in ("mean", "ci_low", "ci_high")
-        )
-        each.append(f"{title} {mean:.2f}% ({low:.2f} to {high:.2f})")
-    return (
-        f"{TABLE1_ROWS[METRIC]} with 95% interval: {', '.join(each)}. More in table1.md, table2.md "
-        "and comparisons.md."
-    )
+    each = [
+        f"{title} {_with_interval(run, by.loc[(METRIC, model)], 'mean')}"
+        for model, title in run.titles.items()
+    ]
+    return f"{TABLE1_ROWS[METRIC]}: {', '.join(each)}. More is in the tables."
 
 
 def _precision(run: Run) -> str:
-    classes = run.classes
-    if classes is None:
+    if run.classes is None:
         return ""
-    rows = classes[classes["metric"] == "recognition_rate"].set_index("model")
+    rows = run.classes[run.classes["metric"] == "recognition_rate"].set_index("model")
     each = []
     for model, title in run.titles.items():
         if model in rows.index:
-            row = rows.loc[model]
-            mean, low, high = (100 * float(row[name]) for name in ("value", "ci_low", "ci_high"))
-            n = count(int(row["n"]), "vertebra", "vertebrae")
-            each.append(f"{title} {mean:.1f}% ({low:.1f} to {high:.1f}; {n})")
-    if not each:
-        return ""
-    return f"Vertebrae found with the right level, with 95% interval: {', '.join(each)}."
+            n = count(int(rows.loc[model, "n"]), "vertebra", "vertebrae")
+            each.append(f"{title} {_with_interval(run, rows.loc[model], 'value')} of {n}")
+    return f"Found with the right level: {', '.join(each)}." if each else ""
+
+
+def _with_interval(run: Run, row: pd.Series, column: str) -> str:
+    value, low, high = (100 * float(row[name]) for name in (column, "ci_low", "ci_high"))
+    if run.size("test")[1] < 2:  # of one patient there is none
+        return f"{value:.2f}%"
+    return f"{value:.2f}% (95% interval {low:.2f} to {high:.2f})"
 
 
 def _failures(run: Run) -> str:

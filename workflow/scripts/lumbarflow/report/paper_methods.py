@@ -15,6 +15,7 @@ from .. import networks
 from ..config import has_synthetic_annotations
 from ..evaluate.statistics import ALPHA, POWER
 from ..train.schedule import learning_rate_factor
+from .figures import duration
 from .paper_tables import Cell, Table, markdown, markdown_text
 
 SUBSETS = {"train": "training", "val": "validation", "test": "test"}
@@ -329,12 +330,12 @@ def architectures(run: Run) -> str:
     told = []
     if semantic:
         told.append(
-            f"{_networks(run, semantic)} give every pixel a probability for each class, so that "
-            "classes may overlap (semantic segmentation)."
+            f"{_networks(run, semantic)} {_give(semantic)} every pixel a probability for each class, "
+            "so that classes may overlap (semantic segmentation)."
         )
     if instance:
         told.append(
-            f"{_networks(run, instance)} give every object a class, a score and a mask "
+            f"{_networks(run, instance)} {_give(instance)} every object a class, a score and a mask "
             "(instance segmentation)."
         )
     if others:
@@ -404,18 +405,18 @@ def schedule(run: Run) -> str:
     decays = sorted({one["weight_decay"] for one in settings if "weight_decay" in one})
     averages = sorted({one["moving_average"] for one in settings if one.get("moving_average")})
     seeds = sorted({record["seed"] for record in run.runs.values()})
-    told = "All networks were trained by one loop with AdamW"
+    told = "Training used AdamW"
     told += f" (weight decay {listed(f'{value:g}' for value in decays)})" if decays else ""
     told += (
-        f", whose learning rate rises linearly over the first {warm_up:g}% of the steps and falls "
-        f"as a cosine to {100 * rates[-1]:g}% of its peak (seed {listed(map(str, seeds))})."
+        f"; the learning rate rises linearly over the first {warm_up:g}% of the steps and falls as "
+        f"a cosine to {100 * rates[-1]:g}% of its peak (seed {listed(map(str, seeds))})."
     )
     if averages:
         values = listed(f"{value:g}" for value in averages)
         told += f" Weights are an exponential moving average (decay {values} a step)."
     devices = sorted({str(record["device"]).upper() for record in run.runs.values()})
-    hours = sum(record["seconds"] for record in run.runs.values()) / 3600
-    return f"{told} Training took {hours:.1f} hours in all ({listed(devices)})."
+    time = duration(sum(record["seconds"] for record in run.runs.values()))
+    return f"{told} It took {time} in all ({listed(devices)})."
 
 
 def selection(run: Run) -> str:
@@ -427,20 +428,28 @@ def selection(run: Run) -> str:
 
 
 def thresholds(run: Run) -> str:
-    """The thresholds, chosen on validation films."""
-    each = []
+    """The thresholds, those chosen on validation films and those that the configuration sets."""
+    chosen, given = [], []
     for model, record in run.runs.items():
-        for value in record.get("thresholds", {}).values():
-            if isinstance(value, list):
-                classes = record["settings"]["classes"]
-                pairs = zip(classes, value, strict=True)
-                text = ", ".join(f"{words(name)} {number:g}" for name, number in pairs)
+        for name, value in record.get("thresholds", {}).items():
+            fixed = run.config["predict"].get(name)
+            if fixed is not None:
+                given.append(f"{run.titles[model]} {_threshold(name)} {fixed:g}")
+            elif isinstance(value, list):
+                pairs = zip(record["settings"]["classes"], value, strict=True)
+                each = ", ".join(f"{words(of_class)} {number:g}" for of_class, number in pairs)
+                chosen.append(f"{run.titles[model]} {_threshold(name)} {each}")
             else:
-                text = f"score {value:g}"
-            each.append(f"{run.titles[model]} {text}")
-    if not each:
-        return ""
-    return f"Thresholds were chosen on the validation films: {'; '.join(each)}."
+                chosen.append(f"{run.titles[model]} {_threshold(name)} {value:g}")
+    told = []
+    if chosen:
+        told.append(f"Thresholds were chosen on the validation films: {'; '.join(chosen)}.")
+    if given:
+        told.append(f"Thresholds were set: {'; '.join(given)}.")
+    smallest = run.config["predict"]["minimum_area"]
+    if smallest:
+        told.append(f"What is smaller than {100 * smallest:g}% of a film was left out.")
+    return " ".join(told)
 
 
 def evaluation(run: Run) -> str:
@@ -482,7 +491,9 @@ def evaluation(run: Run) -> str:
 
 
 def intervals(run: Run) -> str:
-    """The intervals of the scores."""
+    """The intervals of the scores; patients are drawn, so that one alone has none."""
+    if run.size("test")[1] < 2:
+        return ""
     samples, seed = (run.config["evaluation"][key] for key in ("bootstrap_samples", "seed"))
     return (
         f"95% intervals are percentile bootstrap intervals over patients ({samples:,} samples, "
@@ -617,6 +628,10 @@ def _networks(run: Run, models: Sequence[str]) -> str:
     return listed(names)
 
 
+def _give(models: Sequence[str]) -> str:
+    return "gives" if len(models) == 1 else "give"
+
+
 def _foreground(run: Run) -> str:
     return listed(words(name) for name in run.config["evaluation"]["foreground"])
 
@@ -628,6 +643,10 @@ def _start(record: Mapping[str, Any]) -> str:
     # A file's path may name people or places.
     known = {None: "random weights", "imagenet": "weights learned on ImageNet"}
     return known.get(weights, "weights from a file")
+
+
+def _threshold(name: str) -> str:
+    return words(name.removesuffix("_threshold"))
 
 
 def _change(key: str, value: float) -> str:

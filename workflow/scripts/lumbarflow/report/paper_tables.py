@@ -145,22 +145,24 @@ def table1(
     by = summary.set_index(["metric", "model"])
     rows = []
     for metric, title in TABLE1_ROWS.items():
-        found = [_of_row(by, (metric, model), "mean", 100) for model in titles]
+        found = [_of_row(by, (metric, model), "mean", 100, n_patients) for model in titles]
         rows.append([Cell(title), *_best(found)])
     return Table(
         "tab:masks",
         f"Segmentation of the merged masks on {_count(n_films, 'test film')} of "
-        f"{_count(n_patients, 'patient')}, in percent, with 95% intervals.",
+        f"{_count(n_patients, 'patient')}, in percent{_with_intervals(n_patients)}.",
         ["Metric", *titles.values()],
         1,
         [rows],
-        "Intervals: percentile bootstrap over patients."
-        + (" Bold: the highest value of a row." if len(titles) > 1 else ""),
+        _note(titles, n_patients),
     )
 
 
 def table2(
-    classes: pd.DataFrame, titles: Mapping[str, str], foreground: Sequence[str]
+    classes: pd.DataFrame,
+    titles: Mapping[str, str],
+    foreground: Sequence[str],
+    n_patients: int,
 ) -> Table | None:
     """Metrics by class with intervals: a row a class and metric, a column a network.
 
@@ -168,6 +170,7 @@ def table2(
         classes: `metrics/class_summary`.
         titles: display name of each network, in the order of the columns.
         foreground: the classes whose union is the merged mask.
+        n_patients: of the test films.
 
     Returns:
         None where there is no figure of these networks.
@@ -185,7 +188,8 @@ def table2(
             for unit in sorted(part["unit"].unique()):
                 scale = 1 if metric in LOWER_IS_BETTER else 100
                 found = [
-                    _of_row(by, (name, metric, unit, model), "value", scale) for model in titles
+                    _of_row(by, (name, metric, unit, model), "value", scale, n_patients)
+                    for model in titles
                 ]
                 counts = part.loc[part["unit"] == unit, "n"]
                 low, high = int(counts.min()), int(counts.max())
@@ -196,13 +200,12 @@ def table2(
         groups.append(rows)
     return Table(
         "tab:classes",
-        "Scores by class on the test films, with 95% intervals.",
+        f"Scores by class on the test films{_with_intervals(n_patients)}.",
         ["Class", "Metric", "n", *titles.values()],
         2,
         groups,
         "n: films; annotated structures for average precision; annotated and predicted structures "
-        "for panoptic quality; vertebrae for those recognised. Intervals: percentile bootstrap "
-        "over patients." + (" Bold: the best value of a row." if len(titles) > 1 else ""),
+        "for panoptic quality; vertebrae for those recognised. " + _note(titles, n_patients),
     )
 
 
@@ -312,13 +315,27 @@ def _signed(value: float) -> str:
     return ABSENT if pd.isna(value) else f"{value:+.2f}".replace("-", "−")
 
 
-def _of_row(by: pd.DataFrame, key: tuple, column: str, scale: float) -> tuple[float, Cell]:
-    """Value, NaN where there is none, and cell of a row."""
+def _with_intervals(n_patients: int) -> str:
+    return ", with 95% intervals" if n_patients > 1 else ""
+
+
+def _note(titles: Mapping[str, str], n_patients: int) -> str:
+    intervals = "Intervals: percentile bootstrap over patients."
+    if n_patients < 2:
+        intervals = "All test films are of one patient: there are no intervals."
+    return intervals + (" Bold: the best value of a row." if len(titles) > 1 else "")
+
+
+def _of_row(
+    by: pd.DataFrame, key: tuple, column: str, scale: float, n_patients: int
+) -> tuple[float, Cell]:
+    """Value, NaN where there is none, and cell of a row; of one patient without an interval."""
     if key not in by.index:
         return np.nan, Cell(ABSENT)
     row = by.loc[key]
     value, low, high = (scale * float(row[name]) for name in (column, "ci_low", "ci_high"))
-    interval = "" if np.isnan(low) or np.isnan(high) else f"{low:.2f}–{high:.2f}"
+    known = n_patients > 1 and not np.isnan([low, high]).any()
+    interval = f"{low:.2f}–{high:.2f}" if known else ""
     return value, Cell(f"{value:.2f}", interval)
 
 
