@@ -318,7 +318,8 @@ def disjoint(run: Run) -> str:
     """Whether the subsets share patients."""
     shared = int((run.splits.groupby("patient_id")["subset"].nunique() > 1).sum())
     if shared:
-        return f"{count(shared, 'patient')} {'has' if shared == 1 else 'have'} films in several"
+        has = "has" if shared == 1 else "have"
+        return f"{count(shared, 'patient')} {has} films in several subsets"
     return "every patient is in one subset only"
 
 
@@ -330,16 +331,16 @@ def architectures(run: Run) -> str:
     told = []
     if semantic:
         told.append(
-            f"{_networks(run, semantic)} {_give(semantic)} every pixel a probability for each class, "
-            "so that classes may overlap (semantic segmentation)."
+            f"{_networks(run, semantic)} every pixel a probability for each class, so that classes "
+            "may overlap (semantic segmentation)."
         )
     if instance:
         told.append(
-            f"{_networks(run, instance)} {_give(instance)} every object a class, a score and a mask "
-            "(instance segmentation)."
+            f"{_networks(run, instance)} every object a class, a score and a mask (instance "
+            "segmentation)."
         )
     if others:
-        told.append(f"{_networks(run, others)} {'was' if len(others) == 1 else 'were'} added.")
+        told.append(f"{_networks(run, others)} every film instances with a class and a mask.")
     classes = ", ".join(words(name) for name in run.config["classes"])
     return " ".join([*told, f"The classes are {classes}; the input is the film alone."])
 
@@ -619,17 +620,14 @@ def words(name: str) -> str:
 
 
 def _networks(run: Run, models: Sequence[str]) -> str:
+    """Beginning of a sentence on what these networks give."""
     names = []
     for model in models:
         settings = run.runs[model]["settings"]
         backbone = _BACKBONES.get(settings["backbone"], settings["backbone"])
         source = [*_SOURCES.get(model, ()), backbone]
         names.append(f"{run.titles[model]} ({', '.join(source)})")
-    return listed(names)
-
-
-def _give(models: Sequence[str]) -> str:
-    return "gives" if len(models) == 1 else "give"
+    return f"{listed(names)} {'gives' if len(models) == 1 else 'give'}"
 
 
 def _foreground(run: Run) -> str:
