@@ -138,7 +138,8 @@ def checklist(run: Run) -> str:
         ("TRIPOD+AI (Collins et al., BMJ 2024;385:e078378)", TRIPOD_AI),
     ):
         answered = sum(bool(topic and known[topic]) for _, _, topic in items)
-        text += f"\n## {title}\n\nAnswered from the run: {answered} of {len(items)} items.\n\n"
+        text += f"\n## {title}\n\n"
+        text += f"Answered from the run, at least in part: {answered} of {len(items)} items.\n\n"
         text += "| item | about | answer |\n| --- | --- | --- |\n"
         for number, about, topic in items:
             answer = known[topic] if topic else ""

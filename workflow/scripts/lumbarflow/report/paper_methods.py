@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from .. import networks
-from ..config import has_synthetic_annotations
 from ..evaluate.statistics import ALPHA, POWER
 from ..train.schedule import learning_rate_factor
 from .figures import duration
@@ -84,7 +83,7 @@ class Run:
     @property
     def synthetic(self) -> bool:
         """Whether the films are simulated ones."""
-        return has_synthetic_annotations(self.config)
+        return self.config["source"] == "archive" and self.config["archive"]["embedded"]
 
     @property
     def accepted(self) -> pd.DataFrame:
