@@ -34,7 +34,7 @@ ANNOTATE = [
 ]
 DIVIDE = ["split", "publish splits"]
 # What follows from other predictions or outlines, and from other outlines alone.
-SCORE = ["evaluate", "report"]
+SCORE = ["evaluate", "report", "paper"]
 MEASURE = ["measure_annotation", "evaluate_measurements", "compare", "changes annotation"]
 
 
@@ -201,7 +201,7 @@ def test_level_on_a_training_film_is_not_seen_by_networks(cohort):
     cohort.save()
     ids = cohort.image_ids()
     cohort.goes(
-        [*ANNOTATE, "prepare", "report", *measured(predicted=False)],
+        [*ANNOTATE, "prepare", "report", "paper", *measured(predicted=False)],
         {f"annotations/records/{ids[name]}.json"},
     )
 
@@ -245,7 +245,8 @@ def test_new_film_without_annotation(cohort):
     picture[40:80, 20:60] = 160
     cv2.imwrite(str(cohort.films / "p99_1.png"), picture)
     cohort.goes(
-        [*ACQUIRE, *ANNOTATE, "report"], {f"images/png/{cohort.image_ids()['p99_1.png']}.png"}
+        [*ACQUIRE, *ANNOTATE, "report", "paper"],
+        {f"images/png/{cohort.image_ids()['p99_1.png']}.png"},
     )
 
 
@@ -260,7 +261,7 @@ def test_another_annotator_s_file_for_annotated_films(cohort):
     ids = cohort.image_ids()
     cohort.overlay({"annotations": via | {"annotators": {"rule": "first"}}})
     cohort.goes(
-        [*ANNOTATE, "report", "resolved_config"],
+        [*ANNOTATE, "report", "paper", "resolved_config"],
         {f"annotations/records/{ids[film]}.json" for film in films},
     )
     cohort.overlay({"annotations": via | {"annotators": {"rule": "last"}}})

@@ -163,6 +163,17 @@ def test_report_opens_without_a_network(tiny_run):
     assert "YOLACT" in page
 
 
+def test_a_paper_gets_its_tables_and_texts(tiny_run):
+    folder = tiny_run.results / "report/paper"
+    texts = {path.name: path.read_text() for path in folder.iterdir()}
+    splits = pd.read_parquet(tiny_run.results / "splits.parquet")
+    tested = f"{(splits['subset'] == 'test').sum()} test films"
+    for name in ("methods.md", "checklist.md", "table1.md", "table1.tex"):
+        assert tested in texts[name], name
+    for name in ("table1.tex", "table2.tex", "comparisons.tex"):
+        assert "\\toprule" in texts[name], name
+
+
 def check_no_trace(run, secrets) -> None:
     """None of the texts is in a file or a file name of the run and its record."""
     wanted = {text.encode() for text in secrets}

@@ -2,6 +2,7 @@
 
 import sys
 import time
+from importlib.metadata import version
 from pathlib import Path
 
 SCRIPTS = Path(workflow.basedir) / "workflow" / "scripts"
@@ -78,6 +79,17 @@ MEASURED = [
 COMPARED = ["comparisons", "strata", "errors", "film_ranking"]
 SEEDS = [name for name in REPLICATES if name.startswith("seed")]
 FOLDS = [name for name in REPLICATES if name.startswith("fold")]
+# Files of the rule `paper`.
+PAPER = [
+    "table1.md",
+    "table1.tex",
+    "table2.md",
+    "table2.tex",
+    "comparisons.md",
+    "comparisons.tex",
+    "methods.md",
+    "checklist.md",
+]
 # Tables of the rule `evaluate_replicates`.
 SPREAD = ["replicates", "replicate_summary", "replicate_differences"]
 
@@ -133,6 +145,7 @@ def get_final_output():
         expand("<results>/metrics/{table}.parquet", table=[*metrics, *COMPARED]),
         "<results>/metrics/table1.csv",
         "<results>/report/index.html",
+        expand("<results>/report/paper/{file}", file=PAPER),
         *(["<results>/truth.parquet"] if has_synthetic_annotations(config) else []),
         *replicate_output(),
     ]

@@ -65,3 +65,37 @@ rule report:
         code=code("report.py"),
     script:
         "../scripts/report.py"
+
+
+rule paper:
+    """Write tables, methods and reporting checklists for a paper."""
+    input:
+        config="<results>/config.yaml",
+        manifest="<results>/images/manifest.parquet",
+        audit="<results>/images/deidentification.parquet",
+        splits="<results>/splits.parquet",
+        qc="<results>/annotations/qc.parquet",
+        agreement="<results>/annotations/agreement.parquet",
+        runs=expand("<results>/models/{model}/run.json", model=config["models"]),
+        metrics=expand(
+            "<results>/metrics/{table}.parquet",
+            table=["summary", "class_summary", "comparisons", "errors"],
+        ),
+        spread="<results>/metrics/replicate_summary.parquet" if REPLICATES else [],
+        records=published_records,
+        # They wait for the decision what of the rest has to run.
+        digests=ancient(lambda wildcards: prepared("digests")),
+    output:
+        expand("<results>/report/paper/{file}", file=PAPER),
+    log:
+        "<logs>/paper.log",
+    conda:
+        "../../envs/report.yaml"
+    params:
+        results=subpath(output[0], ancestor=3),
+        models=config["models"],
+        titles={name: title(name) for name in config["models"]},
+        snakemake=version("snakemake"),
+        code=code("paper.py"),
+    script:
+        "../scripts/paper.py"
