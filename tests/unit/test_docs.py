@@ -50,7 +50,8 @@ SCHEMA = yaml.safe_load((ROOT / "workflow/schemas/config.schema.yaml").read_text
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 DOTTED = re.compile(r"[a-z][a-z_0-9]*(?:\.[A-Za-z_0-9]+)+")
-FILES = set("csv html json jsonl key md parquet png pth py smk tex yaml".split())
+FILES = {"csv", "html", "json", "jsonl", "key", "md", "parquet", "png", "pth", "py", "tex", "yaml"}
+FILES |= {"smk"}
 NOT_KEYS = {"pandas.read_parquet"}
 
 
