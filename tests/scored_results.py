@@ -96,7 +96,7 @@ def scored_tables(
     }
     patients = pd.DataFrame({"image_id": list(films), "patient_id": list(films.values())})
     tables["per_image"], _ = pixel_tables(tables["counts"])
-    tables["class_summary"] = summarise_classes(tables, patients, seed=0, n_boot=200)
+    tables["class_summary"] = summarise_classes(tables, patients, seed=0, n_boot=30)
     tables["score_reliability"] = score_reliability(tables["detections"])
     return tables
 
