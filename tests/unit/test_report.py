@@ -247,9 +247,9 @@ def test_pictures_have_alternative_texts_and_decode(html):
     images = [image for image in Page(html).all("img") if "src" in image]
     films = [image for image in images if image["src"].startswith("data:image/jpeg;base64,")]
     # Film, reference, five models and an overlay for each of two films; two findings; the curves,
-    # the strata and three drawings of levels and measurements.
+    # the strata, two drawings of films and scores and three of levels and measurements.
     assert len(films) == 18
-    assert len(images) == 23
+    assert len(images) == 25
     assert all(image["alt"] for image in images)
     data = base64.b64decode(films[1]["src"].split(",")[1])
     assert cv2.imdecode(np.frombuffer(data, np.uint8), -1).shape == (ROWS, COLUMNS, 3)
