@@ -186,8 +186,8 @@ def test_without_any_spacing_distances_are_in_pixels(tmp_path):
     found = made(tmp_path, ["unet", "yolact"], FILMS, without_spacing=len(FILMS))
     assert not any("mm" in name for part in found["classes"] for name in part["columns"])
     assert found["notes"] == [
-        "The pixel spacing of any test film is not known: distances are in pixels and have no "
-        "common scale."
+        "The pixel spacing of no test film is known: distances are in pixels and have no common "
+        "scale."
     ]
 
 

@@ -339,10 +339,9 @@ def _notes(
             )
     in_pixels = boundaries.loc[boundaries["unit"] == "px", "image_id"].nunique()
     if in_pixels == films:
-        which = "this film" if films == 1 else "any test film"
+        which = "this film is not" if films == 1 else "no test film is"
         notes.append(
-            f"The pixel spacing of {which} is not known: distances are in pixels and have no "
-            "common scale."
+            f"The pixel spacing of {which} known: distances are in pixels and have no common scale."
         )
     elif in_pixels:
         notes.append(
