@@ -13,6 +13,7 @@ import pytest
 from compared_results import write_compared
 from labelled_results import write_labelled
 from replicated_results import replicates, write_replicates
+from scored_results import scored_tables, write_scored
 
 from lumbarflow.annotate.agreement import agreement_table
 from lumbarflow.annotate.qc import CHECKS
@@ -161,9 +162,8 @@ def results(tmp_path_factory):
                 "versions": {"torch": "2.8.0", "numpy": "2.4.0"},
             },
         )
-    per_image, per_class = (pd.concat(tables) for tables in zip(*scores, strict=True))
+    per_image = pd.concat([table for table, _ in scores])
     write_table(folder / "metrics/per_image.parquet", per_image)
-    write_table(folder / "metrics/per_class.parquet", per_class)
     write_table(
         folder / "metrics/summary.parquet",
         summarise(per_image.merge(splits[["image_id", "patient_id"]]), seed=0),
@@ -171,6 +171,7 @@ def results(tmp_path_factory):
     test_films = dict(zip(ids[3:], patients[3:], strict=True))
     write_labelled(folder, paper_order(list(NAMES)), test_films)
     write_compared(folder, paper_order(list(NAMES)), test_films)
+    write_scored(folder, scored_tables(paper_order(list(NAMES)), test_films))
     return folder
 
 
@@ -246,9 +247,9 @@ def test_pictures_have_alternative_texts_and_decode(html):
     images = [image for image in Page(html).all("img") if "src" in image]
     films = [image for image in images if image["src"].startswith("data:image/jpeg;base64,")]
     # Film, reference, five models and an overlay for each of two films; two findings; the curves,
-    # the strata and three drawings of levels and measurements.
+    # the strata, two drawings of films and scores and three of levels and measurements.
     assert len(films) == 18
-    assert len(images) == 23
+    assert len(images) == 25
     assert all(image["alt"] for image in images)
     data = base64.b64decode(films[1]["src"].split(",")[1])
     assert cv2.imdecode(np.frombuffer(data, np.uint8), -1).shape == (ROWS, COLUMNS, 3)
@@ -324,6 +325,17 @@ def test_the_statement_of_deidentification(html):
         assert text in page.text["th"]
     for text in ("removed", "1,234", "7"):
         assert text in page.text["td"]
+
+
+def test_classes_have_their_section_and_colours(html):
+    page = Page(html)
+    assert {"href": "#classes"} in page.all("a")
+    assert "Classes, boundaries and scores" in page.text["h2"]
+    assert {"Merged mask of the vertebrae", "Lumbar vertebra", "Cage"} <= set(page.text["h3"])
+    swatches = re.findall(r'<h3><span class="swatch" style="background: (#\w+)">', html)
+    assert swatches == [
+        "#{:02x}{:02x}{:02x}".format(*rgb) for rgb in class_colours(CLASSES).values()
+    ]
 
 
 def test_films_run_from_best_to_worst(html):

@@ -20,7 +20,7 @@ rule report:
     """Put tables, curves and films onto one page."""
     input:
         table1="<results>/metrics/table1.csv",
-        summary="<results>/metrics/summary.parquet",
+        scored=expand("<results>/metrics/{table}.parquet", table=SCORED),
         config="<results>/config.yaml",
         qc="<results>/annotations/qc.parquet",
         agreement="<results>/annotations/agreement.parquet",

@@ -81,24 +81,40 @@ def reliability_curves(tables: Mapping[str, Mapping[str, pd.DataFrame]]) -> str:
         )
         for (name, of_network), axis in zip(tables.items(), axes, strict=True):
             _title(axis, name)
-            axis.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (4, 3)))
             for reference, table in of_network.items():
-                colour, marker = SERIES[reference]
-                table = table.sort_values("confidence")
-                axis.plot(table["confidence"], table["right"], color=colour, linewidth=1.2)
-                axis.vlines(table["confidence"], table["ci_low"], table["ci_high"], color=colour)
-                area = 12 + 60 * np.sqrt(table["n"] / most)
-                axis.scatter(
-                    table["confidence"], table["right"], area, colour, marker=marker, zorder=3,
-                    edgecolors="white", linewidths=0.8,
-                )  # fmt: skip
-            axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel="confidence", aspect="equal")
-            axis.set_xticks([0, 0.5, 1])
-            axis.set_yticks([0, 0.5, 1])
+                calibration_curve(axis, table, most, *SERIES[reference])
+            calibration_axes(axis, "confidence")
         axes[0].set_ylabel("share within the tolerance")
         shown = [name for name in SERIES if any(name in of for of in tables.values())]
         _legend(figure, {f"against the {name}": _key(*SERIES[name]) for name in shown})
         return svg_uri(figure)
+
+
+def calibration_curve(axis: Axes, table: pd.DataFrame, most: int, colour: str, marker: str) -> None:
+    """Draw the share that is right by confidence, with its intervals.
+
+    Args:
+        axis: to draw on.
+        table: confidence, right, ci_low, ci_high and n, a row a bin.
+        most: the largest n of all bins that are compared; areas grow with n.
+        colour, marker: of the points.
+    """
+    table = table.sort_values("confidence")
+    axis.plot(table["confidence"], table["right"], color=colour, linewidth=1.2)
+    axis.vlines(table["confidence"], table["ci_low"], table["ci_high"], color=colour)
+    area = 12 + 60 * np.sqrt(table["n"] / most)
+    axis.scatter(
+        table["confidence"], table["right"], area, colour, marker=marker, zorder=3,
+        edgecolors="white", linewidths=0.8,
+    )  # fmt: skip
+
+
+def calibration_axes(axis: Axes, label: str) -> None:
+    """Square axes from 0 to 1 with the diagonal, on which confidences keep their word."""
+    axis.plot([0, 1], [0, 1], color=_GREY, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
+    axis.set(xlim=(-0.03, 1.03), ylim=(-0.03, 1.03), xlabel=label, aspect="equal")
+    axis.set_xticks([0, 0.5, 1])
+    axis.set_yticks([0, 0.5, 1])
 
 
 def confusion_matrices(

@@ -22,6 +22,7 @@ from ..files import read_grey, read_json, write_text
 from ..prepare.masks import rasterise
 from ..rle import decode
 from .annotators import agreement_section
+from .classes import classes_section
 from .comparison import comparison_section
 from .figures import TIMES, class_colours, duration, jpeg_uri, learning_curves, overlay, shrink
 from .findings import SEVERITIES, finding_pictures, worst_first
@@ -69,7 +70,7 @@ class Page:
         n_test: films scored.
         comparison: differences between networks, see :func:`~.comparison.comparison_section`.
         legend: (class name, CSS colour).
-        dice: a row a class: {"class_name", "colour", "films", "cells": [{"value", "best"}]}.
+        classes: figures by class, see :func:`~.classes.classes_section`.
         replicates: see :func:`~.replicates.replicates_section`; None without seeds and folds.
         runs: a row a model: {"name", "parameters", "epochs", "best_epoch", "time", "device",
             "seed"}.
@@ -98,7 +99,7 @@ class Page:
     n_test: int
     comparison: dict[str, Any]
     legend: list[tuple[str, str]]
-    dice: list[dict[str, Any]]
+    classes: dict[str, Any]
     replicates: dict[str, Any] | None
     runs: list[dict[str, Any]]
     curves: str
@@ -157,7 +158,6 @@ def build_report(
     splits = read_table(results / "splits.parquet")
     findings = read_table(results / "annotations/qc.parquet")
     per_image = read_table(results / "metrics/per_image.parquet")
-    per_class = read_table(results / "metrics/per_class.parquet")
     summary = read_table(results / "metrics/summary.parquet")
     runs = {model: _read_json(results / f"models/{model}/run.json") for model in models}
     histories = {
@@ -181,8 +181,10 @@ def build_report(
         table1=_table1(summary, names),
         n_test=per_image["image_id"].nunique(),
         comparison=comparison_section(results, models, names),
-        legend=[(_words(name), _css(colour)) for name, colour in colours.items()],
-        dice=_dice_rows(per_class, models, colours),
+        legend=[(name.replace("_", " "), _css(colour)) for name, colour in colours.items()],
+        classes=classes_section(
+            results, models, names, {name: _css(colour) for name, colour in colours.items()}
+        ),
         replicates=replicates_section(results, models, names, config.get("training", {})),
         runs=[_run_row(names[model], run) for model, run in runs.items()],
         curves=learning_curves(histories),
@@ -315,27 +317,6 @@ def _table1(summary: pd.DataFrame, names: Mapping[str, str]) -> list[dict[str, A
     return rows
 
 
-def _dice_rows(
-    per_class: pd.DataFrame, models: Sequence[str], colours: Mapping[str, tuple]
-) -> list[dict[str, Any]]:
-    means = per_class.groupby(["class_name", "model"])["dice"].mean()
-    drawn = per_class[per_class["n_reference"] > 0].groupby("class_name")["image_id"].nunique()
-    rows = []
-    for name, colour in colours.items():
-        values = [means.get((name, model), np.nan) for model in models]
-        best = f"{100 * np.nanmax(values):.1f}" if not np.all(np.isnan(values)) else None
-        cells = [None if np.isnan(value) else f"{100 * value:.1f}" for value in values]
-        rows.append(
-            {
-                "class_name": _words(name),
-                "colour": _css(colour),
-                "films": int(drawn.get(name, 0)),
-                "cells": [{"value": cell, "best": cell and cell == best} for cell in cells],
-            }
-        )
-    return rows
-
-
 def _run_row(name: str, run: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "name": name,
@@ -460,10 +441,6 @@ def _read_history(path: Path) -> pd.DataFrame:
     history = history.astype(dict.fromkeys(numbers, float))
     # A resumed training may write an epoch again; the later line is the one that counts.
     return history.drop_duplicates(["epoch", "split"], keep="last").sort_values("epoch")
-
-
-def _words(class_name: str) -> str:
-    return class_name.replace("_", " ")
 
 
 def _css(colour: tuple[int, int, int]) -> str:
