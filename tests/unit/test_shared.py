@@ -246,6 +246,7 @@ def test_every_form_of_import_is_followed(package):
         "import lumbarflow.rle": True,
         "import lumbarflow.rle as masks": True,
         "def later():\n    from lumbarflow import rle": True,
+        "if TYPE_CHECKING:\n    from lumbarflow import rle": False,
         "import numpy": False,
         "from lumbarflow import gpu": False,
         "import lumbarflow_rle": False,

@@ -52,7 +52,8 @@ def folder_digest(folder: str | Path) -> str:
 def _imports(path: Path) -> tuple[Path, ...]:
     """Files of the package that a file imports."""
     targets: list[Path] = []
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in set(ast.walk(tree)) - _not_run(tree):
         if isinstance(node, ast.Import):
             names = [alias.name.split(".") for alias in node.names]
             targets += [_PACKAGE.parent.joinpath(*name) for name in names if _ours(name)]
@@ -66,6 +67,17 @@ def _imports(path: Path) -> tuple[Path, ...]:
     # Importing a module runs its packages first.
     files |= {folder / "__init__.py" for path in targets for folder in (path, path.parent)}
     return tuple(sorted(file for file in files if file.exists()))
+
+
+def _not_run(tree: ast.Module) -> set[ast.AST]:
+    """What is there for type checkers alone."""
+    return {
+        node
+        for block in ast.walk(tree)
+        if isinstance(block, ast.If) and ast.unparse(block.test) == "TYPE_CHECKING"
+        for statement in block.body
+        for node in ast.walk(statement)
+    }
 
 
 def _ours(name: list[str]) -> bool:
