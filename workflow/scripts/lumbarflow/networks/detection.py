@@ -110,17 +110,34 @@ class DetectionNetwork:
         self, module: nn.Module, films: TrainingFilms, settings: Settings
     ) -> tuple[None, float]:
         """Mean Dice of the union of the foreground classes, as for the semantic networks."""
-        found = self._found(module, films, settings)
-        return None, _mean_dice(found, films, settings, _VALIDATION_SCORE)
+        chosen = settings.foreground_indices
+        scores = []
+        for found, bits in zip(self._found(module, films, settings), films.bits, strict=True):
+            reference = class_planes(bits, len(settings.classes))[chosen].any(axis=0)
+            predicted = _union(found, chosen, _VALIDATION_SCORE, reference.shape)
+            scores.append(dice(reference, predicted))
+        return None, float(np.mean(scores))
 
     @torch.no_grad()
     def choose(
         self, module: nn.Module, films: TrainingFilms, settings: Settings
-    ) -> dict[str, float]:
-        """The score from which the union of the instances has the highest mean Dice."""
+    ) -> dict[str, list[float]]:
+        """For each class the score from which its Dice, of all films together, is highest."""
         found = self._found(module, films, settings)
-        scores = [_mean_dice(found, films, settings, threshold) for threshold in _THRESHOLDS]
-        return {"score_threshold": _THRESHOLDS[int(np.argmax(scores))]}
+        chosen = []
+        for label in range(len(settings.classes)):
+            both, total = np.zeros((2, len(_THRESHOLDS)))
+            for instances, bits in zip(found, films.bits, strict=True):
+                reference = (bits >> label & 1).astype(bool)
+                for row, threshold in enumerate(_THRESHOLDS):
+                    predicted = _union(instances, [label], threshold, reference.shape)
+                    both[row] += (predicted & reference).sum()
+                    total[row] += predicted.sum() + reference.sum()
+            # Of equals, and where a class is nowhere to be seen, the one nearest to the usual.
+            order = np.argsort(np.abs(np.array(_THRESHOLDS) - _VALIDATION_SCORE), kind="stable")
+            score = 2 * both / np.maximum(total, 1)
+            chosen.append(_THRESHOLDS[order[np.argmax(score[order])]])
+        return {"score_threshold": chosen}
 
     def predict(
         self,
@@ -208,20 +225,14 @@ def _truth(contours: list[tuple[int, np.ndarray]], size: tuple[int, int]) -> Ins
     )
 
 
-def _mean_dice(
-    found: list[InstanceData], films: TrainingFilms, settings: Settings, threshold: float
-) -> float:
-    """Mean Dice of the foreground classes' instances with a score of `threshold` or more."""
-    chosen = settings.foreground_indices
-    scores = []
-    for instances, bits in zip(found, films.bits, strict=True):
-        reference = class_planes(bits, len(settings.classes))[chosen].any(axis=0)
-        wanted = torch.isin(instances.labels.cpu(), torch.tensor(chosen))
-        wanted &= instances.scores.cpu() >= threshold
-        masks = torch.as_tensor(instances.masks).cpu()[wanted]
-        predicted = masks.any(dim=0).numpy() if len(masks) else np.zeros_like(reference)
-        scores.append(dice(reference, predicted))
-    return float(np.mean(scores))
+def _union(
+    instances: InstanceData, labels: list[int], threshold: float, size: tuple[int, int]
+) -> np.ndarray:
+    """What instances of these classes with a score of `threshold` or more cover (bool)."""
+    wanted = torch.isin(instances.labels.cpu(), torch.tensor(labels))
+    wanted &= instances.scores.cpu() >= threshold
+    masks = torch.as_tensor(instances.masks).cpu()[wanted]
+    return masks.any(dim=0).numpy() if len(masks) else np.zeros(size, bool)
 
 
 @torch.no_grad()
@@ -245,10 +256,11 @@ def _instances(
     rows, columns = film.shape
     smallest = max(1, thresholds["minimum_area"] * film.size)
     order = torch.argsort(found.scores, descending=True)
+    limits = np.broadcast_to(thresholds["score_threshold"], len(settings.classes))
     for index in order.tolist():
         score = float(found.scores[index])
-        if score < thresholds["score_threshold"]:
-            break
+        if score < limits[int(found.labels[index])]:
+            continue
         mask = torch.as_tensor(found.masks[index]).cpu().numpy()[:rows, :columns].astype(bool)
         if mask.sum() >= smallest:
             yield Instance(settings.classes[int(found.labels[index])], score, mask)
