@@ -18,6 +18,7 @@ import tiny_films
 import torch
 import yaml
 from hypothesis import strategies
+from mmengine.structures import InstanceData
 from mmdet.models.dense_heads import YOLACTProtonet
 
 from lumbarflow import files, networks
@@ -467,6 +468,31 @@ def test_targets_of_a_detector_cover_what_the_masks_do(data, tmp_path):
         for box, mask in zip(truth.bboxes.tolist(), truth.masks.masks, strict=True):
             x, y, width, height = cv2.boundingRect(mask)
             assert box == [x, y, x + width, y + height]
+
+
+def test_a_detector_gets_a_threshold_for_each_class(data, tmp_path, monkeypatch):
+    films = load(*data, "val", (160, 96), tmp_path)
+    settings = run.make_settings(tiny_films.parameters(), (160, 96), films)
+    bits = torch.from_numpy(np.array(films.bits))
+    first, second = (bits & 1).bool(), (bits >> 1 & 1).bool()
+
+    def found(self, module, films, settings):
+        """Of the first class what is wrong scores 0.4; of the second what is right scores 0.2."""
+        return [
+            InstanceData(
+                labels=torch.tensor([0, 0, 1]),
+                scores=torch.tensor([0.9, 0.4, 0.2]),
+                masks=torch.stack([first[k], ~first[k], second[k]]),
+            )
+            for k in range(len(films))
+        ]
+
+    monkeypatch.setattr(detection.DetectionNetwork, "_found", found)
+    chosen = networks.load("yolact").choose(torch.nn.Identity(), films, settings)
+    one, two, three = chosen["score_threshold"]
+    assert 0.4 < one <= 0.9
+    assert two <= 0.2
+    assert three == 0.3  # nothing was found of it, at any score
 
 
 def test_targets_of_a_detector_without_thin_objects():
