@@ -18,8 +18,8 @@ import tiny_films
 import torch
 import yaml
 from hypothesis import strategies
-from mmengine.structures import InstanceData
 from mmdet.models.dense_heads import YOLACTProtonet
+from mmengine.structures import InstanceData
 
 from lumbarflow import files, networks
 from lumbarflow.config import resolve
