@@ -211,6 +211,12 @@ def _time_bar(axis: Axes, shares: Mapping[str, float], seconds: float) -> None:
 
 def svg_uri(figure: Figure) -> str:
     """A drawing as a `data:` address, within the context of :data:`STYLE`."""
+    # The solver of the layout leaves the last digits to chance, and names are made of them.
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axis in figure.axes:
+        places = axis.get_position(original=True).bounds
+        axis.set_position([round(float(place), 5) for place in places])
     drawing = io.StringIO()
     # No date: the report of an unchanged run is unchanged.
     figure.savefig(drawing, format="svg", metadata={"Date": None})
